@@ -1,0 +1,3 @@
+"""Distil a large model's answers into small CPU models."""
+
+__version__ = "0.1.0"

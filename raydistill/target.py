@@ -1,0 +1,247 @@
+"""The compact target language: an answer as the shortest token sequence a student can learn.
+
+JSON costs ~110 output tokens an event and every one is a decoder step. Here the values stand alone,
+in schema order:
+
+    sentence:  The Company dismissed KPMG LLP on March 5, 2024.
+    answer:    <event_type=dismissed_auditor> <p0><p1> <p3><p4> <magnitude_class=major> ... <y2024><m03><d05>
+
+- a choice, a small integer, a frequent event type, a year, month or day is one added token;
+- a span that stands in the sentence is two position tokens (its first and last input token), so it
+  is copied, not spelled, and comes with character offsets;
+- any other text is spelled between `<text>` and `</text>`; null is `<null>`;
+- records are separated by `<next>`; an answer without records is `<none>`.
+
+Every sequence decodes to an answer or to an AnswerError with a code; every answer in standard form
+survives encode and decode.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from raydistill.answer import Answer, Offsets, Record, locate
+from raydistill.errors import AnswerError
+from raydistill.fields import Choice, Date, Field, Integer, Text, Value
+
+NONE, NEXT, NULL, OPEN, CLOSE = "<none>", "<next>", "<null>", "<text>", "</text>"
+YEARS = range(1950, 2050)
+MAX_RECORDS = 16
+
+Spell = Callable[[str], list[str]]
+Unspell = Callable[[Sequence[str]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A sentence as the student reads it: its text and the characters (start, end) of each token."""
+
+    text: str
+    offsets: Sequence[tuple[int, int]]
+
+
+class Target(Protocol):
+    """How an answer is written for a student, and read back from what it writes."""
+
+    def tokens(self) -> list[str]:
+        """The tokens this target adds to a tokenizer."""
+        ...
+
+    def encode(self, answer: Answer, source: Source) -> list[str]:
+        """The tokens that a student is taught for this answer."""
+        ...
+
+    def decode(self, tokens: Sequence[str], source: Source) -> Answer:
+        """The answer of these tokens, or AnswerError."""
+        ...
+
+
+def _date_tokens() -> list[str]:
+    years = [f"<y{year}>" for year in YEARS]
+    return years + [f"<m{m:02}>" for m in range(1, 13)] + [f"<d{d:02}>" for d in range(1, 32)]
+
+
+class Compact:
+    """The compact target of one task's fields.
+
+    `positions` is how many input tokens can be pointed at; `spell` and `unspell` are the
+    tokenizer's text -> tokens and back.
+    """
+
+    def __init__(
+        self, fields: tuple[Field, ...], *, positions: int, spell: Spell, unspell: Unspell
+    ) -> None:
+        self.fields, self.positions = fields, positions
+        self.spell, self.unspell = spell, unspell
+        self._values = {field.name: _value_tokens(field) for field in fields}
+        self._readable = {
+            name: {token: value for value, token in values.items()}
+            for name, values in self._values.items()
+        }
+
+    def tokens(self) -> list[str]:
+        added = [NONE, NEXT, NULL, OPEN, CLOSE]
+        added += [f"<p{place}>" for place in range(self.positions)]
+        if any(isinstance(field, Date) for field in self.fields):
+            added += _date_tokens()
+        for values in self._values.values():
+            added += values.values()
+        return list(dict.fromkeys(added))
+
+    def encode(self, answer: Answer, source: Source) -> list[str]:
+        if not answer.records:
+            return [NONE]
+        out: list[str] = []
+        for record in answer.records:
+            out += [NEXT] if out else []
+            for field in self.fields:
+                out += self._encoded(field, record[field.name], source)
+        return out
+
+    def _encoded(self, field: Field, value: Value, source: Source) -> list[str]:
+        if value is None:
+            return [NULL]
+        token = self._values[field.name].get(value)
+        if token is not None:
+            return [token]
+        if isinstance(field, Date) and isinstance(value, str):
+            parts = value.split("-")
+            if int(parts[0]) in YEARS:
+                return [f"<{letter}{part}>" for letter, part in zip("ymd", parts, strict=False)]
+        if field.kind == "span" and isinstance(value, str):
+            place = point(value, source, self.positions)
+            if place:
+                return [f"<p{place[0]}>", f"<p{place[1]}>"]
+        return [OPEN, *self.spell(str(value)), CLOSE]
+
+    def decode(self, tokens: Sequence[str], source: Source) -> Answer:
+        reader = _Reader(tokens)
+        if not tokens:
+            raise AnswerError("empty")
+        if tokens[0] == NONE:
+            reader.take()
+            reader.end()
+            return Answer()
+        records: list[Record] = []
+        offsets: list[Offsets] = []
+        while True:
+            record: Record = {}
+            places: Offsets = {}
+            for field in self.fields:
+                record[field.name], place = self._decoded(field, reader, source)
+                if place:
+                    places[field.name] = place
+            records.append(record)
+            offsets.append(places)
+            if not reader.more():
+                return Answer(tuple(records), tuple(offsets))
+            if len(records) == MAX_RECORDS:
+                raise AnswerError("too_many_records", f"more than {MAX_RECORDS}")
+            reader.expect(NEXT)
+
+    def _decoded(
+        self, field: Field, reader: "_Reader", source: Source
+    ) -> tuple[Value, tuple[int, int] | None]:
+        token = reader.take()
+        if token == NULL:
+            return field.normalise(None), None
+        if token in self._readable[field.name]:
+            return self._readable[field.name][token], None
+        if token == OPEN and not isinstance(field, Choice | Integer):
+            value = field.normalise(self.unspell(reader.until(CLOSE)))
+            place = locate(value, source.text) if field.kind == "span" and value else None  # type: ignore[arg-type]
+            return value, place
+        if isinstance(field, Date) and _DATE["y"].fullmatch(token):
+            return field.normalise(reader.date(token)), None
+        if field.kind == "span" and _POSITION.fullmatch(token):
+            start, end = self._pointed(token, reader.take(), source)
+            value = field.normalise(source.text[start:end])
+            return value, ((start, end) if value == source.text[start:end] else None)
+        raise AnswerError("unexpected_token", f"{token[:40]!r} for {field.name}")
+
+    def _pointed(self, first: str, last: str, source: Source) -> tuple[int, int]:
+        """Characters (start, end) of two position tokens."""
+        if not _POSITION.fullmatch(last):
+            raise AnswerError("unexpected_token", f"{last[:40]!r} after {first}")
+        low, high = int(first[2:-1]), int(last[2:-1])
+        if not low <= high < len(source.offsets):
+            raise AnswerError("bad_span", f"{first}{last} of {len(source.offsets)} tokens")
+        return source.offsets[low][0], source.offsets[high][1]
+
+
+_POSITION = re.compile(r"<p\d{1,6}>")
+_DATE = {"y": re.compile(r"<y\d{4}>"), "m": re.compile(r"<m\d\d>"), "d": re.compile(r"<d\d\d>")}
+
+
+def _value_tokens(field: Field) -> dict[Value, str]:
+    """The field's values that are one token each."""
+    values: Sequence[Value] = ()
+    if isinstance(field, Choice):
+        values = field.choices
+    elif isinstance(field, Text):
+        values = field.vocabulary
+    elif isinstance(field, Integer):
+        values = range(field.low, field.high + 1)
+    return {value: f"<{field.name}={value}>" for value in values}
+
+
+def point(value: str, source: Source, positions: int) -> tuple[int, int] | None:
+    """First and last token of `value`'s first occurrence that begins and ends with a token.
+
+    None where there is none within the first `positions` tokens.
+    """
+    offsets = source.offsets[:positions]
+    starts = [start for start, _ in offsets]
+    at = source.text.find(value)
+    while at >= 0:
+        first = bisect_left(starts, at)
+        if first == len(offsets):
+            return None
+        if offsets[first][0] == at:
+            last = bisect_left(offsets, at + len(value), lo=first, key=lambda pair: pair[1])
+            if last < len(offsets) and offsets[last][1] == at + len(value):
+                return first, last
+        at = source.text.find(value, at + 1)
+    return None
+
+
+class _Reader:
+    """A cursor over output tokens that ends in an AnswerError instead of an IndexError."""
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self.tokens, self.at = tokens, 0
+
+    def more(self) -> bool:
+        return self.at < len(self.tokens)
+
+    def take(self) -> str:
+        if not self.more():
+            raise AnswerError("cut_short", f"after {len(self.tokens)} tokens")
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def expect(self, token: str) -> None:
+        found = self.take()
+        if found != token:
+            raise AnswerError("unexpected_token", f"{found[:40]!r} instead of {token}")
+
+    def end(self) -> None:
+        if self.more():
+            raise AnswerError("unexpected_token", f"{self.tokens[self.at][:40]!r} after the end")
+
+    def until(self, mark: str) -> Sequence[str]:
+        start = self.at
+        while self.take() != mark:
+            pass
+        return self.tokens[start : self.at - 1]
+
+    def date(self, year: str) -> str:
+        """`year` and the month and day tokens that follow it, as ISO."""
+        parts = [year[2:-1]]
+        for letter in "md":
+            if not (self.more() and _DATE[letter].fullmatch(self.tokens[self.at])):
+                break
+            parts.append(self.take()[2:-1])
+        return "-".join(parts)

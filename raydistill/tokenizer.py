@@ -1,0 +1,130 @@
+"""The tokenizer of a student: text to tokens with character offsets, and back.
+
+It runs without torch or transformers, so that an extractor actor stays small. Learned ones are
+byte-level BPE in which every digit, punctuation mark and word begins a token, so that nearly every
+span a teacher copies begins and ends with a token and can be pointed at.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as RawTokenizer
+
+from raydistill.errors import SetupError
+from raydistill.target import Source
+
+PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
+_WORDS = r" ?\p{L}+| ?\d| ?[^\s\p{L}\d]|\s+"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One text: token ids, token strings and characters (start, end) of each token."""
+
+    ids: list[int]
+    tokens: list[str]
+    source: Source
+
+
+class Tokenizer:
+    """A `tokenizers` tokenizer whose added tokens never match inside text."""
+
+    def __init__(self, raw: RawTokenizer) -> None:
+        self.raw = raw
+        # Text that happens to contain "<null>" stays text: only a target writes added tokens.
+        raw.encode_special_tokens = True
+        raw.no_padding()
+        raw.no_truncation()
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], added: Sequence[str], *, vocabulary: int) -> "Tokenizer":
+        """A tokenizer of `vocabulary` pieces learned from `texts`, and the `added` tokens on top."""
+        raw = RawTokenizer(models.BPE(unk_token=UNK))
+        raw.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_WORDS), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        raw.decoder = decoders.ByteLevel()
+        raw.post_processor = processors.ByteLevel(trim_offsets=True)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[PAD, BOS, EOS, UNK],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        raw.train_from_iterator(texts, trainer)
+        raw.add_special_tokens(list(added))
+        return cls(raw)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """The tokenizer of a dataset, student or release folder."""
+        file = folder / "tokenizer.json"
+        if not file.is_file():
+            raise SetupError(
+                f"{file} is missing", expected="a folder with tokenizer.json", todo="check the path"
+            )
+        try:
+            return cls(RawTokenizer.from_file(str(file)))
+        except Exception as problem:  # tokenizers raises plain Exception
+            raise SetupError(f"{file} is not a tokenizer: {problem}", todo="write it again") from None
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer.json and the config that lets transformers read it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.raw.save(str(folder / "tokenizer.json"))
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": PAD,
+            "bos_token": BOS,
+            "eos_token": EOS,
+            "unk_token": UNK,
+            "clean_up_tokenization_spaces": False,
+        }
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+
+    def __len__(self) -> int:
+        return self.raw.get_vocab_size(with_added_tokens=True)
+
+    def id(self, token: str) -> int:
+        """The token's id; SetupError where the tokenizer lacks it."""
+        found = self.raw.token_to_id(token)
+        if found is None:
+            raise SetupError(f"the tokenizer has no token {token!r}", todo="build the dataset again")
+        return found
+
+    def ids(self, tokens: Sequence[str]) -> list[int]:
+        """The ids of token strings, unknown ones as `<unk>`."""
+        unknown = self.raw.token_to_id(UNK)
+        found = (self.raw.token_to_id(token) for token in tokens)
+        return [unknown if one is None else one for one in found]
+
+    def token(self, id: int) -> str:
+        """The token string of an id."""
+        return self.raw.id_to_token(id) or UNK
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Each text's ids, tokens and offsets, without marks at either end."""
+        batch = self.raw.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            Encoded(one.ids, one.tokens, Source(text, one.offsets))
+            for text, one in zip(texts, batch, strict=True)
+        ]
+
+    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """Each text's token strings; faster than `encode`, without offsets."""
+        batch = self.raw.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [one.tokens for one in batch]
+
+    def spell(self, text: str) -> list[str]:
+        """The text as token strings."""
+        return self.raw.encode(text, add_special_tokens=False).tokens
+
+    def unspell(self, tokens: Sequence[str]) -> str:
+        """The text of token strings; bytes that are no UTF-8 come back as U+FFFD."""
+        return str(self.raw.decoder.decode(list(tokens))) if tokens else ""

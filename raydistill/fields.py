@@ -51,7 +51,7 @@ def _plain(name: str, value: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """What all fields share. Subclasses give `normalise` and, where it is more than 0 or 1, `credit`."""
+    """What all fields share; a kind adds `normalise` and, where credit is not 0 or 1, `_credit`."""
 
     kind: ClassVar[str] = ""
     name: str
@@ -206,7 +206,8 @@ class Number(Field):
 
 _DATE_FORMATS = (
     "%Y/%m/%d", "%Y%m%d", "%m/%d/%Y", "%m-%d-%Y", "%d.%m.%Y",
-    "%B %d, %Y", "%B %d %Y", "%d %B %Y", "%d %B, %Y", "%b %d, %Y", "%b %d %Y", "%d %b %Y", "%d-%b-%Y",
+    "%B %d, %Y", "%B %d %Y", "%d %B %Y", "%d %B, %Y", "%b %d, %Y", "%b %d %Y",
+    "%d %b %Y", "%d-%b-%Y",
 )  # fmt: skip
 _MONTH_FORMATS = ("%B %Y", "%B, %Y", "%b %Y", "%b, %Y", "%m/%Y", "%Y/%m")
 _ISO = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?(?:[T ][\d:.]+(?:Z|[+-][\d:]+)?)?")
@@ -266,7 +267,9 @@ KINDS: dict[str, type[Field]] = {
 
 def field(spec: dict[str, Any]) -> Field:
     """The field of a `spec()`; lists become tuples. Raises SetupError on an unknown kind or key."""
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in spec.items() if k != "kind"}
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in spec.items() if k != "kind"
+    }
     kind = KINDS.get(str(spec.get("kind")))
     if kind is None:
         raise SetupError(
@@ -277,7 +280,8 @@ def field(spec: dict[str, Any]) -> Field:
     try:
         return kind(**values)
     except TypeError as problem:
-        raise SetupError(f"field {spec.get('name')!r}: {problem}", todo="correct task.fields") from None
+        found = f"field {spec.get('name')!r}: {problem}"
+        raise SetupError(found, todo="correct task.fields") from None
 
 
 def with_vocabulary(one: Text, vocabulary: tuple[str, ...]) -> Text:

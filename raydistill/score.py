@@ -227,7 +227,7 @@ def _hungarian(
 
 @dataclass(frozen=True, slots=True)
 class FieldTally:
-    """One field over a corpus: `equal` values among the `aligned` pairs, and their summed credit."""
+    """One field over a corpus: `equal` values and summed credit among the `aligned` pairs."""
 
     equal: int
     credit: float
@@ -279,45 +279,38 @@ class Tally:
 def tally(scores: Iterable[Scored]) -> Tally:
     """The sum of `scores`; rates of an empty corpus are 0.0."""
     counts: Counter[str] = Counter()
+    means = {"partial": 0.0, "recall_only": 0.0}
     errors: Counter[str] = Counter()
-    confusion = dict.fromkeys(("both_extract", "both_skip", "missed", "spurious"), 0)
-    partial = recall_only = 0.0
     equal: Counter[str] = Counter()
     credit: dict[str, float] = {}
+    confusion = dict.fromkeys(_CELLS.values(), 0)
+    answers = 0
     for one in scores:
-        counts.update(
-            {
-                "answers": 1,
-                "exact": one.exact,
-                "truth": one.truth,
-                "answer": one.answer,
-                "matched": one.matched,
-                "omitted": one.omitted,
-                "invented": one.invented,
-                "wrong_value": one.wrong_value,
-            }
-        )
-        partial += one.partial
-        recall_only += one.recall_only
+        answers += 1
+        for name in _COUNTS:
+            counts[name] += getattr(one, name)
+        for name in means:
+            means[name] += getattr(one, name)
         if one.error is None:
             confusion[_CELLS[one.truth > 0, one.answer > 0]] += 1
         else:
             errors[one.error] += 1
-        equal.update(one.equal)
         for name, value in one.credit.items():
+            equal[name] += one.equal[name]
             credit[name] = credit.get(name, 0.0) + value
-    answers, truth, answer = counts["answers"], counts["truth"], counts["answer"]
-    right = bool(answers) and not errors  # without any record: nothing was there to be found
+    truth, answer = counts["truth"], counts["answer"]
+    nothing = bool(answers) and not errors and not truth and not answer  # and rightly so
 
     def rates(part: int) -> tuple[float, float, float]:
         return (
-            ratio(part, answer, empty=right and not truth),
-            ratio(part, truth, empty=right and not answer),
-            ratio(2 * part, truth + answer, empty=right),
+            ratio(part, answer, empty=nothing),
+            ratio(part, truth, empty=nothing),
+            ratio(2 * part, truth + answer, empty=nothing),
         )
 
     precision, recall, f1 = rates(counts["matched"])
     aligned = counts["matched"] + counts["wrong_value"]
+    agreed = confusion["both_extract"] + confusion["both_skip"]
     return Tally(
         answers=answers,
         exact=counts["exact"],
@@ -327,25 +320,24 @@ def tally(scores: Iterable[Scored]) -> Tally:
         omitted=counts["omitted"],
         invented=counts["invented"],
         wrong_value=counts["wrong_value"],
-        agreement=ratio(counts["exact"], answers, empty=False),
         precision=precision,
         recall=recall,
         f1=f1,
-        partial=ratio(partial, answers, empty=False),
-        recall_only=ratio(recall_only, answers, empty=False),
-        skip_agreement=ratio(
-            confusion["both_extract"] + confusion["both_skip"], answers, empty=False
-        ),
+        agreement=ratio(counts["exact"], answers, empty=False),
+        partial=ratio(means["partial"], answers, empty=False),
+        recall_only=ratio(means["recall_only"], answers, empty=False),
+        skip_agreement=ratio(agreed, answers, empty=False),
         confusion=confusion,
         errors=dict(sorted(errors.items())),
         fields={
-            name: FieldTally(equal[name], credit[name], aligned, *rates(equal[name]))
-            for name in credit
+            name: FieldTally(equal[name], one, aligned, *rates(equal[name]))
+            for name, one in credit.items()
         },
     )
 
 
-_CELLS = {
+_COUNTS = ("exact", "truth", "answer", "matched", "omitted", "invented", "wrong_value")
+_CELLS: dict[tuple[bool, bool], str] = {
     (True, True): "both_extract",
     (False, False): "both_skip",
     (True, False): "missed",

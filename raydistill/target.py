@@ -4,7 +4,8 @@ JSON costs ~110 output tokens an event and every one is a decoder step. Here the
 in schema order:
 
     sentence:  The Company dismissed KPMG LLP on March 5, 2024.
-    answer:    <event_type=dismissed_auditor> <p0><p1> <p3><p4> <magnitude_class=major> ... <y2024><m03><d05>
+    answer:    <event_type=dismissed_auditor> <p0><p1> <p3><p4> <magnitude_class=major> ...
+               <y2024><m03><d05>
 
 - a choice, a small integer, a frequent event type, a year, month or day is one added token;
 - a span that stands in the sentence is two position tokens (its first and last input token), so it
@@ -36,7 +37,7 @@ Unspell = Callable[[Sequence[str]], str]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A sentence as the student reads it: its text and the characters (start, end) of each token."""
+    """A sentence as the student reads it: its text, and characters (start, end) of each token."""
 
     text: str
     offsets: Sequence[tuple[int, int]]

@@ -1,7 +1,7 @@
 """Task: the one object that owns what a student is taught, what is parsed and what is counted.
 
-A task is its fields, its prompt, its JSON form and its score, frozen. Building, training, stages and
-evaluation ask the same Task, so they cannot drift; its fingerprint travels with every dataset,
+A task is its fields, its prompt, its JSON form and its score, frozen. Building, training, stages
+and evaluation ask the same Task, so they cannot drift; its fingerprint travels with every dataset,
 student and release.
 """
 
@@ -41,7 +41,7 @@ class Task:
     def __post_init__(self) -> None:
         names = [field.name for field in self.fields]
         if not names or len(set(names)) != len(names):
-            raise SetupError(f"task {self.name}: fields {names}", expected="one name for each field")
+            raise SetupError(f"task {self.name}: fields {names}", expected="one name a field")
 
     def prompt(self, text: str) -> str:
         """What a large model (or a pretrained decoder) is asked."""
@@ -55,7 +55,7 @@ class Task:
             return LiteralTarget(self.fields, spell=spell, unspell=unspell)
         if kind == "json":
             return JsonTarget(self.render, self.parse, spell=spell, unspell=unspell)
-        raise SetupError(f"target {kind!r}", expected=" | ".join(TARGETS), todo="set target=compact")
+        raise SetupError(f"target {kind!r}", expected=" | ".join(TARGETS), todo="correct target=")
 
     def answer(self, records: Sequence[Mapping[str, Any]], text: str | None = None) -> Answer:
         """The standard answer of loosely written records. Raises AnswerError.
@@ -76,7 +76,7 @@ class Task:
         return located(standard, self.fields, text)
 
     def answer_of(self, value: Any, text: str | None = None) -> Answer:
-        """The standard answer of a parsed JSON value in the task's JSON form. Raises AnswerError."""
+        """The standard answer of a parsed JSON value in the task's form. Raises AnswerError."""
         if self.single and isinstance(value, dict):
             return self.answer([value], text)
         if isinstance(value, dict):
@@ -109,7 +109,7 @@ class Task:
 
     def score(self, truth: Answer, answer: Answer) -> Scored:
         """How far `answer` agrees with `truth`."""
-        return compare(self.fields, truth.records, answer.records)
+        return compare(self.fields, truth.records, answer.records, single=self.single)
 
     def spec(self) -> dict[str, Any]:
         """The task as JSON; `task(spec)` gives it back."""
@@ -129,7 +129,7 @@ class Task:
 
     @property
     def shape(self) -> str:
-        """16 hex digits over the fields alone, learned vocabularies apart: equal shapes can be compared."""
+        """16 hex digits over the fields without learned vocabularies: equal shapes compare."""
         spec = self.spec()
         parts = [{k: v for k, v in f.items() if k != "vocabulary"} for f in spec["fields"]]
         return _digest([spec["name"], spec["key"], spec["skip"], spec["single"], parts])

@@ -44,7 +44,7 @@ class LiteralTarget:
         return []
 
     def encode(self, answer: Answer, source: Source) -> list[str]:
-        lines = ["|".join(_written(record[f.name]) for f in self.fields) for record in answer.records]
+        lines = ["|".join(_written(one[f.name]) for f in self.fields) for one in answer.records]
         return self.spell("\n".join(lines) if lines else "~")
 
     def decode(self, tokens: Sequence[str], source: Source) -> Answer:

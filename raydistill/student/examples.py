@@ -1,0 +1,143 @@
+"""Examples: rows of a dataset as token ids, and the order in which an epoch visits them.
+
+Ids of all rows lie in two flat arrays, so that a million examples take ~200 MB. The order is a pure
+function of seed and epoch: a resumed run, on any number of workers, goes on where it stopped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raydistill.answer import Answer
+from raydistill.errors import AnswerError, SetupError
+from raydistill.target import Target
+from raydistill.task import Task
+from raydistill.tokenizer import EOS, Tokenizer
+
+Ids = NDArray[np.int32]
+_POOL_BATCHES = 64  # batches are cut from length-sorted pools of about this many
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """Rows of different lengths in one flat array."""
+
+    values: Ids
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> "Ragged":
+        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+        flat = np.fromiter((v for row in rows for v in row), np.int32, int(lengths.sum()))
+        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, row: int) -> Ids:
+        return self.values[self.starts[row] : self.starts[row + 1]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Inputs and labels of a student, row by row; `dropped` rows were longer than it reads."""
+
+    inputs: Ragged
+    labels: Ragged
+    dropped: int
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def costs(self) -> NDArray[np.int64]:
+        """Tokens of each row, input and label, ends included."""
+        return self.inputs.lengths + self.labels.lengths
+
+
+def extraction(
+    table: pa.Table, task: Task, target: Target, tokenizer: Tokenizer, *, max_input: int, max_output: int
+) -> Examples:
+    """Sentences and the target tokens of their answers. Rows over either limit are dropped."""
+    eos = tokenizer.id(EOS)
+    inputs: list[list[int]] = []
+    labels: list[list[int]] = []
+    dropped = 0
+    for batch in table.select(["text", "answer"]).to_batches(max_chunksize=4096):
+        texts: list[str] = batch.column("text").to_pylist()
+        encoded = tokenizer.encode(texts)
+        for one, answer in zip(encoded, batch.column("answer").to_pylist(), strict=True):
+            label = tokenizer.ids(target.encode(_answer(task, answer, one.source.text), one.source))
+            if len(one.ids) + 1 > max_input or len(label) + 1 > max_output:
+                dropped += 1
+                continue
+            inputs.append([*one.ids, eos])
+            labels.append([*label, eos])
+    return Examples(Ragged.of(inputs), Ragged.of(labels), dropped)
+
+
+def _answer(task: Task, answer: str, text: str) -> Answer:
+    try:
+        return task.parse(answer, text)
+    except AnswerError as problem:
+        raise SetupError(
+            f"a row of the dataset has an answer that is none of {task.name}: {problem}",
+            expected="answers in the task's JSON form",
+            todo="run build again",
+        ) from None
+
+
+def classification(table: pa.Table, tokenizer: Tokenizer, *, max_input: int) -> Examples:
+    """Sentences and whether the teacher found anything in them; long ones are cut at `max_input`."""
+    rows: list[list[int]] = []
+    for batch in table.select(["text"]).to_batches(max_chunksize=4096):
+        encoded = tokenizer.encode(batch.column("text").to_pylist())
+        rows += [one.ids[:max_input] or [tokenizer.id(EOS)] for one in encoded]
+    keep = table.column("keep").to_pylist()
+    return Examples(Ragged.of(rows), Ragged.of([[int(one)] for one in keep]), 0)
+
+
+def epoch(examples: Examples, *, seed: int, number: int, batch_tokens: int) -> list[Ids]:
+    """The batches (row numbers) of one epoch: every row once, rows of like length together.
+
+    A batch's padded tokens stay within `batch_tokens` unless one row alone is longer.
+    """
+    order = np.random.default_rng((seed, number)).permutation(len(examples)).astype(np.int32)
+    costs = examples.costs
+    mean = max(1.0, float(costs.mean())) if len(examples) else 1.0
+    pool = max(1, int(_POOL_BATCHES * batch_tokens / mean))
+    batches: list[Ids] = []
+    for at in range(0, len(order), pool):
+        rows = order[at : at + pool]
+        batches += _cut(rows[np.argsort(costs[rows], kind="stable")], costs, batch_tokens)
+    mixed = np.random.default_rng((seed, number, 1)).permutation(len(batches))
+    return [batches[one] for one in mixed]
+
+
+def _cut(rows: Ids, costs: NDArray[np.int64], batch_tokens: int) -> list[Ids]:
+    """Length-sorted rows in runs whose longest row times their count fits the budget."""
+    out: list[Ids] = []
+    start = 0
+    for at in range(len(rows)):
+        if at > start and int(costs[rows[at]]) * (at - start + 1) > batch_tokens:
+            out.append(rows[start:at])
+            start = at
+    if start < len(rows):
+        out.append(rows[start:])
+    return out
+
+
+def padded(rows: Sequence[Ids], value: int) -> NDArray[np.int64]:
+    """The rows as one array (rows, longest), filled with `value`."""
+    width = max((len(row) for row in rows), default=1)
+    out = np.full((len(rows), width), value, np.int64)
+    for at, row in enumerate(rows):
+        out[at, : len(row)] = row
+    return out

@@ -1,0 +1,125 @@
+"""Shapes: the sizes a student comes in, and the untrained model of each.
+
+A student is an encoder (skip) or a sequence-to-sequence model with a deep encoder and a shallow
+decoder (extract): every output token costs one pass through the decoder alone.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import nn
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertModel,
+    MBartConfig,
+    MBartForConditionalGeneration,
+)
+
+from raydistill.errors import SetupError
+from raydistill.tokenizer import BOS, EOS, PAD, Tokenizer
+
+
+class Kind(Enum):
+    """What a student does: `encoder` classifies (skip), `seq2seq` writes answers (extract)."""
+
+    encoder = "encoder"
+    seq2seq = "seq2seq"
+
+
+@dataclass(kw_only=True, slots=True)
+class Shape:
+    """The size of a student from scratch; `width` in dimensions, layers and heads as counts."""
+
+    kind: Kind
+    width: int = 192
+    layers: int = 3
+    decoder_layers: int = 1
+    heads: int = 6
+    max_input: int = 256
+    max_output: int = 160
+    pre_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise SetupError(
+                f"student.width={self.width} with student.heads={self.heads}",
+                expected="a width that the heads divide",
+                todo="change student.width or student.heads",
+            )
+
+
+def model(shape: Shape, tokenizer: Tokenizer, *, classes: int = 2, seed: int = 0) -> nn.Module:
+    """An untrained student of this shape, the same one for the same seed."""
+    torch.manual_seed(seed)
+    if shape.kind is Kind.encoder:
+        return Classifier(_encoder(shape, tokenizer), classes)
+    return _seq2seq(shape, tokenizer)
+
+
+def _encoder(shape: Shape, tokenizer: Tokenizer) -> BertModel:
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.width,
+        max_position_embeddings=shape.max_input,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=tokenizer.id(PAD),
+        # CTranslate2 4.8 reads this attribute, which transformers 5 no longer has.
+        position_embedding_type="absolute",
+    )
+    return BertModel(config)
+
+
+def _seq2seq(shape: Shape, tokenizer: Tokenizer) -> nn.Module:
+    kind, config = (
+        (MBartForConditionalGeneration, MBartConfig)
+        if shape.pre_norm
+        else (BartForConditionalGeneration, BartConfig)
+    )
+    eos = tokenizer.id(EOS)
+    made = config(
+        vocab_size=len(tokenizer),
+        d_model=shape.width,
+        encoder_layers=shape.layers,
+        decoder_layers=shape.decoder_layers,
+        encoder_attention_heads=shape.heads,
+        decoder_attention_heads=shape.heads,
+        encoder_ffn_dim=4 * shape.width,
+        decoder_ffn_dim=4 * shape.width,
+        max_position_embeddings=max(shape.max_input, shape.max_output) + 2,
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        pad_token_id=tokenizer.id(PAD),
+        bos_token_id=tokenizer.id(BOS),
+        eos_token_id=eos,
+        decoder_start_token_id=eos,
+        forced_eos_token_id=None,
+        # CTranslate2 4.8 reads these three, which transformers 5 no longer has.
+        normalize_before=shape.pre_norm,
+        normalize_embedding=True,
+        tokenizer_class="PreTrainedTokenizerFast",
+    )
+    return kind(made)
+
+
+class Classifier(nn.Module):
+    """An encoder, the mean of its hidden states, and one linear head over it."""
+
+    def __init__(self, encoder: BertModel, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.config.hidden_size, classes)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits (rows, classes) of token ids (rows, tokens)."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return self.head(mean)

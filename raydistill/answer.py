@@ -1,6 +1,5 @@
 """Answers: the records found in one sentence, and where in the sentence each value stands."""
 
-import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,13 +26,32 @@ class Answer:
         return hash(tuple(tuple(record.items()) for record in self.records))
 
 
+def occurrences(value: str, text: str) -> list[int]:
+    """The places of `value` in `text`, by first character: whole words first, then inside words."""
+    whole: list[int] = []
+    inside: list[int] = []
+    at = text.find(value) if value else -1
+    while at >= 0:
+        (whole if _is_whole(text, at, at + len(value)) else inside).append(at)
+        at = text.find(value, at + 1)
+    return whole + inside
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    before, after = text[max(0, start - 1) : start], text[end : end + 1]
+    return not (_is_word(before) and _is_word(text[start])) and not (
+        _is_word(after) and _is_word(text[end - 1])
+    )
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
+
+
 def locate(value: str, text: str) -> tuple[int, int] | None:
-    """Where `value` first stands in `text` as whole words, else at all, else None."""
-    whole = re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text)
-    if whole:
-        return whole.span()
-    start = text.find(value)
-    return (start, start + len(value)) if start >= 0 else None
+    """Characters (start, end) of the first of `value`'s occurrences in `text`, or None."""
+    places = occurrences(value, text)
+    return (places[0], places[0] + len(value)) if places else None
 
 
 def located(records: list[Record], fields: tuple[Field, ...], text: str | None) -> Answer:

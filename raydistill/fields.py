@@ -16,6 +16,7 @@ from raydistill.errors import AnswerError, SetupError
 Value: TypeAlias = "str | int | None"
 
 _NULLS = frozenset({"", "null", "none", "n/a", "na", "nil", "unknown", "not specified", "-"})
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # no UTF-8 holds a surrogate, no Postgres text a NUL
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
 _WORD = re.compile(r"[\w$€£%]+(?:[.,]\d+)*")
 
@@ -46,7 +47,14 @@ def _plain(name: str, value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise AnswerError("wrong_type", f"{name} is {type(value).__name__}")
     text = str(value).strip()
-    return None if text.casefold() in _NULLS else text
+    if _UNSTORABLE.search(text):
+        raise AnswerError("bad_text", f"{name}={text[:80]!a}")
+    return None if is_null(text) else text
+
+
+def is_null(text: str) -> bool:
+    """Whether a text is one of the ways people write null."""
+    return " ".join(text.split()).casefold() in _NULLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +111,7 @@ class Text(Field):
             plain = re.sub(r"[^\w]+", "_", plain.casefold()).strip("_")
         else:
             plain = " ".join(plain.split())
-        if not plain:
-            return self._null()
-        return plain
+        return self._null() if is_null(plain) else plain  # "none." is only seen as null by now
 
     def _credit(self, truth: Any, answer: Any) -> float:
         return overlap(truth.replace("_", " "), answer.replace("_", " "))
@@ -131,12 +137,14 @@ class Span(Field):
 
 
 def _verbatim(value: str, text: str) -> str | None:
-    """The text's own writing of `value`, where only case, spaces or quotes differ."""
-    parts = [re.escape(part) for part in re.split(r"\s+", value) if part]
-    pattern = r"\s+".join(parts)
+    """The text's own writing of `value`, where only case, spaces or quotes differ.
+
+    Whole words only: "IT" is not the "it" in "with".
+    """
+    pattern = r"\s+".join(re.escape(part) for part in value.split())
     pattern = re.sub(r"['’‘`]", "['’‘`]", pattern)
     pattern = re.sub(r'["“”]', '["“”]', pattern)
-    found = re.search(pattern, text, re.IGNORECASE)
+    found = re.search(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE)
     return found.group(0) if found else None
 
 
@@ -148,12 +156,14 @@ class Choice(Field):
     choices: tuple[str, ...] = ()
 
     def normalise(self, value: Any, text: str | None = None) -> Value:
+        # Before nulls: "none" and "unknown" may be choices.
+        written = value.strip().casefold() if isinstance(value, str) else None
+        for choice in self.choices:
+            if choice.casefold() == written:
+                return choice
         plain = _plain(self.name, value)
         if plain is None:
             return self._null()
-        for choice in self.choices:
-            if choice.casefold() == plain.casefold():
-                return choice
         raise AnswerError("unknown_choice", f"{self.name}={plain[:80]!r}")
 
 
@@ -169,8 +179,8 @@ class Integer(Field):
         plain = _plain(self.name, value)
         if plain is None:
             return self._null()
-        found = re.fullmatch(r"([+-]?\d{1,9})(?:\.0+)?(?:\s*/\s*\d+)?", plain)
-        if not found:
+        found = re.fullmatch(r"([+-]?\d{1,9})(?:\.0+)?(?:\s*/\s*(\d{1,9}))?", plain)
+        if not found or (found.group(2) and int(found.group(2)) != self.high):  # "8/10" is 8
             raise AnswerError("not_a_number", f"{self.name}={plain[:80]!r}")
         number = int(found.group(1))
         if not self.low <= number <= self.high:
@@ -192,13 +202,15 @@ class Number(Field):
         if plain is None:
             return self._null()
         try:
-            number = Decimal(plain.replace(",", "").replace("_", "").lstrip("$€£ "))
+            number = Decimal(re.sub(r"^([+-]?)\s*[$€£]\s*", r"\1", plain).replace(",", ""))
         except InvalidOperation:
             raise AnswerError("not_a_number", f"{self.name}={plain[:80]!r}") from None
         if not number.is_finite() or abs(number.adjusted()) > 60:
             raise AnswerError("out_of_range", f"{self.name}={plain[:80]!r}")
-        shortest = format(number.normalize(), "f")
-        return "0" if shortest in ("-0", "0") else shortest
+        shortest = format(number, "f")  # normalize() would round to 28 digits
+        if "." in shortest:
+            shortest = shortest.rstrip("0").rstrip(".")
+        return "0" if shortest == "-0" else shortest
 
     def _credit(self, truth: Any, answer: Any) -> float:
         return float(Decimal(truth) == Decimal(answer))
@@ -210,6 +222,11 @@ _DATE_FORMATS = (
     "%d %b %Y", "%d-%b-%Y",
 )  # fmt: skip
 _MONTH_FORMATS = ("%B %Y", "%B, %Y", "%b %Y", "%b, %Y", "%m/%Y", "%Y/%m")
+_UNSTATED = re.compile(r"(?:-(?:00|xx|\?\?)){1,2}$", re.IGNORECASE)  # "2024-03-00", "2024-XX-XX"
+_DAY_WORDS = re.compile(
+    r"(?<=\d)(?:st|nd|rd|th)\b|\bof\s|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day,?\s",
+    re.IGNORECASE,
+)
 _ISO = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?(?:[T ][\d:.]+(?:Z|[+-][\d:]+)?)?")
 
 
@@ -226,27 +243,30 @@ class Date(Field):
         plain = _plain(self.name, value)
         if plain is None:
             return self._null()
-        iso = _ISO.fullmatch(plain) or _ISO.fullmatch(re.sub(r"-(?:00|XX|xx|\?\?)", "", plain))
-        if iso and not re.fullmatch(r"\d{8}", plain):
-            return self._checked(plain, *(int(part) if part else None for part in iso.groups()))
+        iso = _ISO.fullmatch(_UNSTATED.sub("", plain))
+        if iso:
+            year, month, day = (int(part) if part else None for part in iso.groups())
+            return self._checked(plain, year or 0, month, day)
         return self._written(plain)
 
-    def _checked(self, plain: str, year: int | None, month: int | None, day: int | None) -> str:
+    def _checked(self, plain: str, year: int, month: int | None, day: int | None) -> str:
         try:
-            whole = date(year or 0, month or 1, day or 1).isoformat()
+            whole = date(year, 1 if month is None else month, 1 if day is None else day)
         except ValueError:
             raise AnswerError("bad_date", f"{self.name}={plain[:80]!r}") from None
-        return whole[:10] if day else whole[:7] if month else whole[:4]
+        return whole.isoformat()[: 4 if month is None else 7 if day is None else 10]
 
     def _written(self, plain: str) -> str:
-        cleaned = re.sub(r"(\d)(?:st|nd|rd|th)\b", r"\1", plain.replace(".,", ",")).strip(" .")
-        cleaned = re.sub(r"\b([A-Za-z]{3,4})\.", r"\1", cleaned).replace("Sept ", "Sep ")
-        for formats, length in ((_DATE_FORMATS, 10), (_MONTH_FORMATS, 7)):
-            for one in formats:
-                try:
-                    return datetime.strptime(cleaned, one).date().isoformat()[:length]
-                except ValueError:
-                    continue
+        cleaned = _DAY_WORDS.sub("", plain.replace(".,", ",")).strip(" .")
+        cleaned = re.sub(r"\b([A-Za-z]{3,4})\.", r"\1", cleaned)
+        cleaned = re.sub(r"\bsept\b", "Sep", cleaned, flags=re.IGNORECASE)
+        if not cleaned.isdecimal() or len(cleaned) == 8:  # strptime reads 202412 as 2024-01-02
+            for formats, length in ((_DATE_FORMATS, 10), (_MONTH_FORMATS, 7)):
+                for one in formats:
+                    try:
+                        return datetime.strptime(cleaned, one).date().isoformat()[:length]
+                    except ValueError:
+                        continue
         raise AnswerError("bad_date", f"{self.name}={plain[:80]!r}")
 
     def _credit(self, truth: Any, answer: Any) -> float:

@@ -23,13 +23,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from raydistill.answer import Answer, Offsets, Record, locate
+from raydistill.answer import Answer, Offsets, Record, locate, occurrences
 from raydistill.errors import AnswerError
 from raydistill.fields import Choice, Date, Field, Integer, Text, Value
 
 NONE, NEXT, NULL, OPEN, CLOSE = "<none>", "<next>", "<null>", "<text>", "</text>"
 YEARS = range(1950, 2050)
 MAX_RECORDS = 16
+MAX_INTEGERS = 256  # an integer field with a wider range is spelled
 
 Spell = Callable[[str], list[str]]
 Unspell = Callable[[Sequence[str]], str]
@@ -127,6 +128,7 @@ class Compact:
             return Answer()
         records: list[Record] = []
         offsets: list[Offsets] = []
+        count = 0
         while True:
             record: Record = {}
             places: Offsets = {}
@@ -134,11 +136,13 @@ class Compact:
                 record[field.name], place = self._decoded(field, reader, source)
                 if place:
                     places[field.name] = place
-            records.append(record)
-            offsets.append(places)
+            if record not in records:  # as everywhere, two equal records are one
+                records.append(record)
+                offsets.append(places)
+            count += 1
             if not reader.more():
                 return Answer(tuple(records), tuple(offsets))
-            if len(records) == MAX_RECORDS:
+            if count == MAX_RECORDS:
                 raise AnswerError("too_many_records", f"more than {MAX_RECORDS}")
             reader.expect(NEXT)
 
@@ -150,10 +154,11 @@ class Compact:
             return field.normalise(None), None
         if token in self._readable[field.name]:
             return self._readable[field.name][token], None
-        if token == OPEN and not isinstance(field, Choice | Integer):
+        if token == OPEN and not isinstance(field, Choice):
             value = field.normalise(self.unspell(reader.until(CLOSE)))
-            place = locate(value, source.text) if field.kind == "span" and value else None  # type: ignore[arg-type]
-            return value, place
+            if field.kind == "span" and isinstance(value, str):
+                return value, locate(value, source.text)
+            return value, None
         if isinstance(field, Date) and _DATE["y"].fullmatch(token):
             return field.normalise(reader.date(token)), None
         if field.kind == "span" and _POSITION.fullmatch(token):
@@ -183,7 +188,7 @@ def _value_tokens(field: Field) -> dict[Value, str]:
         values = field.choices
     elif isinstance(field, Text):
         values = field.vocabulary
-    elif isinstance(field, Integer):
+    elif isinstance(field, Integer) and field.high - field.low < MAX_INTEGERS:
         values = range(field.low, field.high + 1)
     return {value: f"<{field.name}={value}>" for value in values}
 
@@ -194,17 +199,12 @@ def point(value: str, source: Source, positions: int) -> tuple[int, int] | None:
     None where there is none within the first `positions` tokens.
     """
     offsets = source.offsets[:positions]
-    starts = [start for start, _ in offsets]
-    at = source.text.find(value)
-    while at >= 0:
-        first = bisect_left(starts, at)
-        if first == len(offsets):
-            return None
-        if offsets[first][0] == at:
+    for at in occurrences(value, source.text):
+        first = bisect_left(offsets, at, key=lambda pair: pair[0])
+        if first < len(offsets) and offsets[first][0] == at:
             last = bisect_left(offsets, at + len(value), lo=first, key=lambda pair: pair[1])
             if last < len(offsets) and offsets[last][1] == at + len(value):
                 return first, last
-        at = source.text.find(value, at + 1)
     return None
 
 

@@ -16,7 +16,7 @@ from raydistill.answer import Answer, Record, located
 from raydistill.errors import AnswerError, SetupError
 from raydistill.fields import Field, Text
 from raydistill.score import Scored, compare
-from raydistill.target import Compact, Spell, Target, Unspell
+from raydistill.target import MAX_RECORDS, Compact, Spell, Target, Unspell
 from raydistill.text_target import JsonTarget, LiteralTarget
 
 TARGETS = ("compact", "literal", "json")
@@ -71,6 +71,8 @@ class Task:
             }
             if one not in standard:
                 standard.append(one)
+        if len(standard) > MAX_RECORDS:
+            raise AnswerError("too_many_records", f"{len(standard)}, more than {MAX_RECORDS}")
         if self.single and len(standard) != 1:
             raise AnswerError("wrong_count", f"{len(standard)} records instead of one")
         return located(standard, self.fields, text)
@@ -80,7 +82,9 @@ class Task:
         if self.single and isinstance(value, dict):
             return self.answer([value], text)
         if isinstance(value, dict):
-            if value.get("skip") is True and not value.get(self.key):
+            if value.get("skip") is True:
+                if value.get(self.key):
+                    raise AnswerError("contradictory_skip", f"skip and {self.key}")
                 return Answer()
             value = value.get(self.key)
         if not isinstance(value, list):

@@ -1,5 +1,6 @@
 """Targets as plain text, for pretrained decoders and for comparison with the compact target."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from raydistill.answer import Answer, Record, located
@@ -9,6 +10,8 @@ from raydistill.target import MAX_RECORDS, Source, Spell, Unspell
 
 _ESCAPES = {"\\": "\\\\", "|": "\\p", "\n": "\\n", "~": "\\t", "\r": "\\r"}
 _PLAIN = {escaped[1]: plain for plain, escaped in _ESCAPES.items()}
+_ESCAPED = re.compile(r"\\(.)")
+_NONE = "~~"  # no record: "~" is one null, and a value's own "~" is escaped
 
 
 class JsonTarget:
@@ -45,16 +48,20 @@ class LiteralTarget:
 
     def encode(self, answer: Answer, source: Source) -> list[str]:
         lines = ["|".join(_written(one[f.name]) for f in self.fields) for one in answer.records]
-        return self.spell("\n".join(lines) if lines else "~")
+        return self.spell("\n".join(lines) if lines else _NONE)
 
     def decode(self, tokens: Sequence[str], source: Source) -> Answer:
         text = self.unspell(tokens).strip(" ")
-        if text == "~":
+        if text == _NONE:
             return Answer()
         lines = text.split("\n")
         if len(lines) > MAX_RECORDS:
             raise AnswerError("too_many_records", f"more than {MAX_RECORDS}")
-        records = [self._record(line, source) for line in lines]
+        records: list[Record] = []
+        for line in lines:
+            record = self._record(line, source)
+            if record not in records:
+                records.append(record)
         return located(records, self.fields, source.text)
 
     def _record(self, line: str, source: Source) -> Record:
@@ -72,12 +79,4 @@ def _written(value: str | int | None) -> str:
 
 
 def _read(part: str) -> str:
-    pieces = part.split("\\")
-    out, rest = [pieces[0]], pieces[1:]
-    while rest:
-        piece = rest.pop(0)
-        if piece:
-            out += [_PLAIN.get(piece[0], piece[0]), piece[1:]]
-        elif rest:  # an escaped backslash: the empty piece between two
-            out += ["\\", rest.pop(0)]
-    return "".join(out)
+    return _ESCAPED.sub(lambda found: _PLAIN.get(found.group(1), found.group(1)), part)

@@ -45,8 +45,8 @@ class Boilerplate:
         chosen = list(cover)
         while len(chosen) < count - len(signature):
             section = dice.pick(self.sections)
-            size = len(section)
-            chosen += [section[int(roll() * size)] for _ in range(dice.between(4, 16))]
+            start = dice.below(len(section))
+            chosen += section[start : start + dice.between(3, 9)]
         del chosen[count - len(signature) :]
         chosen += signature
         return [

@@ -129,8 +129,8 @@ def _full(dice: Dice, day: date) -> When:
         text = f"{day.month:02d}/{day.day:02d}/{day.year}"
     else:
         text = day.isoformat()
-    word = dice.pick(("on", "on", "on", "on", "on", "effective"))
-    return When(f"{word} {text}, ", f" {word} {text}", day.isoformat(), 10)
+    word = dice.pick(("on", "on", "on", "effective"))
+    return When(f"{word} {text}, ", f" on {text}", day.isoformat(), 10)
 
 
 def _partial(dice: Dice, text: str, iso: str, sure: int) -> When:

@@ -147,8 +147,9 @@ def related(
     """Whether two records speak of the same thing, so that a difference is a wrong value.
 
     They do when the first field is open (text, span) and equal, or when the mean credit of the
-    open fields that have a value on either side is at least FLOOR. A shared choice proves nothing,
-    so closed fields only count where no open field has a value.
+    open fields that have a value on either side is above FLOOR: "dismissed_auditor, The Company,
+    KPMG" and "engaged_auditor, The Company, Deloitte" share half their words and are two events.
+    A shared choice proves nothing, so closed fields only count where no open field has a value.
     """
     first = fields[0]
     value = truth[first.name]
@@ -160,7 +161,7 @@ def related(
         if truth[field.name] is not None or answer[field.name] is not None
     ]
     evidence = [one for is_open, one in said if is_open] or [one for _, one in said]
-    return bool(evidence) and sum(evidence) / len(evidence) >= FLOOR
+    return bool(evidence) and sum(evidence) / len(evidence) > FLOOR
 
 
 def _equal_pairs(

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.answer import Answer, locate, located, occurrences
@@ -25,6 +25,7 @@ def test_whole_words_come_before_parts_of_words(value, text, places):
     assert occurrences(value, text) == places
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(min_size=1, max_size=3))
 def test_every_occurrence_is_found_once(text, value):
     expected = [i for i in range(len(text)) if text.startswith(value, i)]

@@ -164,6 +164,7 @@ def test_normalising_twice_changes_nothing(kind, value, text):
     assert one.credit(standard, standard) == 1.0
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_overlap_is_symmetric_and_between_0_and_1(one, other):
     assert 0.0 <= overlap(one, other) <= 1.0

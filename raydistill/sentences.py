@@ -16,7 +16,8 @@ _END = re.compile(
     r"""[\n.!?]
     (?:(?<=\n)                                          # a line ends,
     |(?<=[^\s.!?].)[.!?]*["'”’»)\]]*(?:\(\d{1,2}\))?    # or a mark, its quotes and a footnote,
-    (?=\s+["'“‘«(\[•☐☒]*(?:[^\sa-z"'“‘«(\[•☐☒–—-]|[a-z][A-Z])))  # before what may begin one
+    (?=\s+(?:[•◦▪●☐☒]|\([0-9A-Za-z.]{1,5}\)\s?[A-Z]    # before what may begin one
+    |["'“‘«(\[]*(?:[^\sa-z"'“‘«(\[–—-]|[a-z][A-Z]))))
     """,
     re.VERBOSE,
 )
@@ -28,6 +29,9 @@ _ENUMERATOR = re.compile(
     re.IGNORECASE,
 )
 _ENUMERATOR_CHARS = 24
+_WORD_CHARS = 24
+"""No abbreviation is longer; looking no further back keeps the cost of each full stop constant."""
+_ITEM_TITLE = re.compile(r"(?i)\bitem\s+\d{1,2}(?:\.\d\d)?[A-C]?$")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -40,7 +44,7 @@ _ALWAYS_INSIDE = _words("v vs viz cf e.g i.e c.f approx")
 _TITLES = _words(
     """mr mrs ms dr prof rev hon messrs mme gen col lt capt cmdr sgt maj adm gov sen rep pres supt
     sec secs art arts fig figs para pars ch ca est incl excl resp ed eds vol vols pp p tel fax ext
-    attn acct adj aff govt intl natl assn assoc mfg mt ft st op"""
+    attn acct adj aff govt intl natl assn assoc mfg mt ft st op reg"""
 )
 """These stand before what they belong to; written small, some are words (`state of the art`)."""
 
@@ -110,18 +114,27 @@ def _ends(text: str, start: int, mark: int, end: int) -> bool:
         return True
     if end - start <= _ENUMERATOR_CHARS and _ENUMERATOR.fullmatch(text[start:end].strip()):
         return False
-    # 24 characters hold every abbreviation below and keep this step constant in cost.
-    low = max(start, mark - 24)
-    bare = text[max(text.rfind(" ", low, mark) + 1, low) : mark].lstrip("\"'“‘«([|—–/\n\t ")
-    lowered = bare.lower()
-    if lowered in _ALWAYS_INSIDE or (lowered in _TITLES and not bare.islower()):
+    word = _word_before(text, start, mark)
+    lowered = word.lower()
+    if lowered in _ALWAYS_INSIDE or (lowered in _TITLES and word.istitle()):
         return False
-    initial = len(bare) == 1 and bare.isalpha()
-    dotted = "." in bare and all(part.isalpha() and len(part) <= 2 for part in bare.split("."))
-    if not (initial or dotted or lowered in _SELDOM or lowered in _TITLES):
-        return True
     following = _NEXT.match(text, end)
-    return following is not None and following.group(1).lower() in _OPENERS
+    first = following.group(1) if following else ""
+    if word == "SEC":  # the Commission, or a section in a heading
+        return not first[:1].isdigit()
+    short = lowered in _SELDOM or lowered in _TITLES or (len(word) == 1 and word.isalpha())
+    dotted = "." in word and all(part.isalpha() and len(part) <= 2 for part in word.split("."))
+    item = word[:1].isdigit() and _ITEM_TITLE.search(text, max(start, mark - _WORD_CHARS), mark)
+    return first.lower() in _OPENERS if short or dotted or item else True
+
+
+def _word_before(text: str, start: int, mark: int) -> str:
+    """The word that a full stop follows, without brackets, quotes and a prefix such as `non-`."""
+    low = max(start, mark - _WORD_CHARS)
+    word = text[max(text.rfind(" ", low, mark) + 1, low) : mark]
+    word = word.rpartition(")")[2].rpartition("]")[2].lstrip("\"'“‘«([|—–/\n\t ")
+    prefix, _, rest = word.rpartition("-")
+    return rest if prefix.isalpha() and "." in rest else word
 
 
 _GAP = re.compile(r" {4,}")
@@ -256,9 +269,7 @@ def _line(raw: str, blank: int, broken: bool, table: int) -> _Line:
     cells = (_TABLE_GAP if table else _GAP).split(body)
     last_column = len(raw) - len(cells[-1])
     cells = [" ".join(cell.split()) for cell in cells]
-    return _Line(
-        " ".join(body.split()), indent, len(raw), cells, last_column, blank, broken, in_table
-    )
+    return _Line(" ".join(body.split()), indent, len(raw), cells, last_column, blank, broken, table)
 
 
 def _wrap_width(lines: list[_Line]) -> int:

@@ -39,6 +39,10 @@ def split(text: str, max_chars: int = 2000) -> list[str]:
         "SAN JOSE, Calif. – March 15, 2023 – Adobe reported results.",
         "J. P. Morgan Securities LLC acted as agent.",
         "The plan covers Messrs. Smith and Jones.",
+        "A dividend to a Non-U.S. Holder is taxed.",
+        "It is discussed in “Item 1A. Risk Factors” below.",
+        "See the Registration Statement (Reg. No. 333-126772).",
+        "SEC. 10. Costs.",
         "It was bought by Yahoo! for cash.",
     ],
 )
@@ -64,6 +68,9 @@ def test_what_does_not_end_a_sentence(sentence: str) -> None:
         "(It is so.)|(That too.)",
         "A heading\n|It begins here.",
         "The first\n|the second",
+        "It is filed with the SEC.|Management agreed.",
+        "See Section 12.6.|(d) Prior to May, it ends.",
+        "It is done.|• the next point",
         "He met Smith v. The Company.|It won.",
     ],
 )

@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import unescape
 from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import cast
@@ -118,7 +119,7 @@ _HEADER_NAMES = {
 }
 _ITEM_NAMES = ("ITEM INFORMATION", "ITEMS")
 _ACCESSION = re.compile(r"(?<!\d)(\d{10})-(\d{2})-(\d{6})(?!\d)")
-_FOLDER_ACCESSION = re.compile(r"(?<!\d)(\d{10})(\d{2})(\d{6})/")
+_FOLDER_ACCESSION = re.compile(r"(?<!\d)(\d{10})-?(\d{2})-?(\d{6})/")
 _NAME_CIK = re.compile(r"(?:edgar/data/|^(?=\d{1,10}_))0*(\d{1,10})")
 _NAME_FORM = re.compile(r"_(10-?K|10-?Q|8-?K|6-?K|20-?F|DEF ?14A|S-?[134])(?:-?(A))?(?=_)", re.I)
 _TEXT_FORM = re.compile(
@@ -148,11 +149,11 @@ def read(path_or_name: str, data: bytes) -> Filing:
     name = path_or_name.replace("\\", "/")
     header, documents = _submission(raw)
     known = _header(header)
-    head = raw[:_HEAD_CHARS]
-    facts = {key: value.strip() for key, value in _XBRL_FACT.findall(head)}
+    tagged = _XBRL_FACT.findall(raw[:_HEAD_CHARS])
+    facts = {key: unescape(value).strip() for key, value in tagged}
     for field, fact in _XBRL_NAMES.items():
         known.setdefault(field, facts.get(fact))
-    named_cik, named_form = _NAME_CIK.search(_tail(name)), _NAME_FORM.search(_tail(name))
+    named_cik, named_form = _NAME_CIK.search(_known_part(name)), _NAME_FORM.search(name)
     form = known.get("form") or (documents[0][0] if documents else None) or _form(named_form)
     bodies = _chosen(documents, form) if documents else iter([raw])
     text = "\n\n".join(filter(None, map(_document_text, bodies)))
@@ -230,10 +231,11 @@ def _chosen(documents: list[tuple[str, str, str]], form: str | None) -> Iterator
 
 def _filing_id(name: str, accession: str | None) -> str:
     """The accession number; of one document out of a submission's folder, with its stem."""
-    in_name = _ACCESSION.search(_tail(name))
+    base = name.rsplit("/", 1)[-1]
+    in_name = _ACCESSION.search(base)
     if accession or in_name:
         return accession or "-".join(cast("re.Match[str]", in_name).groups())
-    stem = re.sub(r"(?i)\.(?:txt|html?|nc)(?:\.gz)?$", "", _tail(name))
+    stem = re.sub(r"(?i)\.(?:txt|html?|nc)(?:\.gz)?$", "", base)
     folder = _FOLDER_ACCESSION.search(name)
     return f"{'-'.join(folder.groups())}:{stem}" if folder else stem
 
@@ -246,8 +248,8 @@ def _items(header: str, text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(numbers or named))
 
 
-def _tail(name: str) -> str:
-    return name.rsplit("/", 1)[-1] if "edgar/data/" not in name else name
+def _known_part(name: str) -> str:
+    return name if "edgar/data/" in name else name.rsplit("/", 1)[-1]
 
 
 def _first(match: re.Match[str] | None) -> str | None:

@@ -23,7 +23,7 @@ _END = re.compile(
 )
 _NEXT = re.compile(r"\s+[\"'“‘«(\[]*([^\s.,;:]+)")
 _ENUMERATOR = re.compile(
-    r"\W*(?:(?:item|items|note|section|sec|article|part|exhibit|schedule|rule|annex|appendix"
+    r"\W*(?:(?:item|items|note|section|sec\.?|article|part|exhibit|schedule|rule|annex|appendix"
     r"|chapter|step|question)\s+)?(?:\(?[0-9]{1,3}(?:[.\-]?[0-9A-Z]{1,3})*\)?(?:\([a-z0-9]\))*|\(?[A-Za-z]\)?"
     r"|\(?[ivxlIVXL]{1,5}\)?)\.",
     re.IGNORECASE,

@@ -252,13 +252,20 @@ def _secret(path: Path, text: str) -> None:
 
 
 def _running(home: Path, programs: Path) -> bool:
+    claim = home / "data" / "postmaster.pid"
+    if claim.exists() and Path("/proc/self/cmdline").exists():
+        # After a crash the process of that number may be another one, or a zombie where nobody
+        # reaps (containers): PostgreSQL takes both for itself. Its lock on shared memory stays.
+        process = Path("/proc", claim.read_text().split()[0], "cmdline")
+        if not process.exists() or str(home / "data").encode() not in process.read_bytes():
+            claim.unlink()
     return _command(home, programs / "pg_ctl", "status").returncode == 0
 
 
 def _launch(folder: Path, home: Path, programs: Path) -> None:
     """Start the server, on the port it had if that is free."""
     why, log = "", str(home / "server.log")
-    for wait_s in (1, 2, 3, 0):  # a killed server's last children can take a moment to leave
+    for wait_s in (0.5, 1, 2, 0):  # a killed server's last children can take a moment to leave
         port = _free_port(_memory(folder)["port"])
         _remember(folder, home, port)
         options = ["-w", "-t", "300", "-l", log, "-o", f"-c port={port}"]

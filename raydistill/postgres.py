@@ -84,6 +84,11 @@ def script(connection: Connection, sql: str | Composed) -> None:
         connection.execute(_query(sql))
 
 
+def sql(text: str, **names: Composed) -> Composed:
+    """A statement with `{name}` holes filled by identifiers; values stay `%s` parameters."""
+    return SQL(text).format(**names)  # pyright: ignore[reportArgumentType]
+
+
 def identifier(name: str) -> Composed:
     """`schema.table` quoted for SQL; a part may be quoted already (`"My.schema".table`).
 
@@ -272,8 +277,8 @@ def snapshot(dsn: str, *tables: str) -> Generator[str, None, None]:
 def ranges(dsn: str, table: str, rows: int = 100_000) -> list[BlockRange]:
     """Block ranges of about `rows` rows each that together cover `table`.
 
-    Partitions have their own ranges. What has no blocks of its own (a view, a foreign table), and
-    anything on a server older than 14, which cannot scan a block range, is one plain scan.
+    Partitions have their own ranges. One plain scan is all there is for what has no blocks (a view,
+    a foreign table), for a role with rights on some columns only, and on a server older than 14.
     """
     with connect(dsn, read_only=True) as connection:
         members = fetch(connection, _MEMBERS, (_table(connection, table)[0],))
@@ -299,7 +304,7 @@ WITH RECURSIVE member(oid) AS (
 SELECT format('%%I.%%I', nspname, relname), relkind::text,
     CASE WHEN relkind IN ('r', 'm') AND amname = 'heap' THEN
         pg_relation_size(pg_class.oid) / current_setting('block_size')::int END,
-    has_any_column_privilege(pg_class.oid, 'SELECT')
+    has_table_privilege(pg_class.oid, 'SELECT')
         AND has_schema_privilege(relnamespace, 'USAGE')
 FROM member JOIN pg_class USING (oid) JOIN pg_namespace ON pg_namespace.oid = relnamespace
 LEFT JOIN pg_am ON pg_am.oid = relam ORDER BY 1"""

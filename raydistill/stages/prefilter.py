@@ -1,0 +1,399 @@
+"""The first stage: drops the sentences without a keyword, so that models see part of a corpus.
+
+A keyword is a word or a phrase: whole words, any case, any white space between words of a phrase.
+`acqui*` is every word with that beginning, `*ware` every word with that end, `re:...` a regular
+expression, in which case, `\\w`, `\\b`, `\\d` and `\\s` are those of ASCII.
+`reference_pattern` says this exactly, in Python's `re`; the scan gives the same rows.
+
+The scan: hyperscan reads the joined bytes of many sentences at once and knows ASCII alone.
+Where that finds too much (a letter beyond ASCII beside a word, a keyword that is not plain ASCII,
+a regular expression) its matches are candidates, and the reference decides.
+"""
+
+import re
+import sys
+import warnings
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import compute
+
+from raydistill.errors import SetupError
+
+try:
+    import hyperscan as _hyperscan
+except ImportError:  # no wheel for this platform: pyarrow's RE2 does the same (see `_Regex`)
+    _hyperscan = None
+
+hyperscan: Any = _hyperscan
+pc: Any = compute  # pyarrow makes its functions at import, so a type checker cannot know them
+
+SCAN_ROWS = 16_384  # some 3 MB of text: stays in cache, and far below hyperscan's 4 GB a scan
+WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+# No byte of valid UTF-8: no keyword can match across it, and a newline in a sentence needs no care.
+_BREAK = b"\xff"
+# All white space that is not a single space, in UTF-8 bytes.
+_ODD_WHITE = [
+    *(r"[\t-\r]", r"  ", r"\xc2[\x85\xa0]", r"\xe1\x9a\x80", r"\xe2\x81\x9f"),
+    *(r"\xe2\x80[\x80-\x8a\xa8\xa9\xaf]", r"\xe3\x80\x80"),
+]
+_MARK = "re:"
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+@lru_cache(maxsize=1)
+def _word_class() -> str:
+    """What a word is made of, as the inside of a class: `A-Za-z0-9_` and every other letter."""
+    ranges: list[str] = []
+    start = -1
+    for code in range(128, sys.maxunicode + 2):
+        letter = code <= sys.maxunicode and chr(code).isalpha()
+        if letter and start < 0:
+            start = code
+        elif not letter and start >= 0:
+            ranges.append(chr(start) if start == code - 1 else f"{chr(start)}-{chr(code - 1)}")
+            start = -1
+    return "A-Za-z0-9_" + "".join(ranges)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One keyword, taken apart: `words` or `regex`; `open_start` and `open_end` are its `*`."""
+
+    keyword: str
+    words: tuple[str, ...] = ()
+    regex: str = ""
+    open_start: bool = False
+    open_end: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether hyperscan alone decides it in a row of ASCII."""
+        if self.regex or not self.keyword.isascii():
+            return False
+        return re.fullmatch(r"\w\w", self.words[0][0] + self.words[-1][-1]) is not None
+
+    @property
+    def reference(self) -> str:
+        """The keyword for Python's `re`, with `re.ASCII | re.IGNORECASE`."""
+        if self.regex:
+            return f"(?:{self.regex})"
+        word = f"[{_word_class()}]"
+        start = f"{word}*" if self.open_start else f"(?<!{word})"
+        end = f"{word}*" if self.open_end else f"(?!{word})"
+        return start + f"[{WHITE}]+".join(map(_spelled, self.words)) + end
+
+    @cached_property
+    def pattern(self) -> "re.Pattern[str]":
+        return re.compile(self.reference, re.ASCII | re.IGNORECASE)
+
+    @property
+    def scanned(self) -> bytes:
+        """The keyword for hyperscan: finds all the reference does, and more unless plain."""
+        if self.regex:
+            return self.regex.encode()
+        body = " ".join("".join(_bytes_of(c) for c in _spelled(word)) for word in self.words)
+        edge = r"\b" if self.plain else ""
+        return (("" if self.open_start else edge) + body + ("" if self.open_end else edge)).encode()
+
+
+def _spelled(word: str) -> str:
+    """A pattern for a word; `re.ASCII` folds ASCII only, so other letters stand in both cases."""
+    return "".join(re.escape(c) if c.isascii() else _cases(c) for c in word)
+
+
+def _cases(c: str) -> str:
+    cases = {x for x in (c, c.lower(), c.upper()) if len(x) == 1 and not x.isascii()}
+    return "(?:" + "|".join(sorted(cases)) + ")"
+
+
+def _bytes_of(c: str) -> str:
+    return c if c.isascii() else "".join(f"\\x{byte:02x}" for byte in c.encode())
+
+
+def entry(keyword: str) -> Entry:
+    """The parts of one keyword; raises SetupError, naming it, for one that cannot be read."""
+    if keyword.startswith(_MARK):
+        return _regex_entry(keyword)
+    text = keyword.strip(" \t\r\n")
+    open_start, open_end = text.startswith("*"), text.endswith("*") and len(text) > 1
+    words = tuple(re.split(f"[{WHITE}]+", text[open_start : len(text) - open_end].strip(" ")))
+    if not all(words) or "*" in "".join(words):
+        raise SetupError(
+            f"keyword {keyword!r}",
+            expected="words, `*` only at the start or the end, or re:<regular expression>",
+            todo="write re:... for anything else",
+        )
+    return Entry(keyword, words, open_start=open_start, open_end=open_end)
+
+
+def _regex_entry(keyword: str) -> Entry:
+    regex = keyword.removeprefix(_MARK)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "error"
+            )  # "possible nested set": other dialects read it otherwise
+            pattern = re.compile(f"(?:{regex})", re.ASCII | re.IGNORECASE)
+    except (re.error, Warning) as problem:
+        raise SetupError(
+            f"keyword {keyword!r}: {problem}", expected="a regular expression"
+        ) from None
+    if pattern.search(""):
+        raise SetupError(f"keyword {keyword!r} matches the empty text, so it would keep every row")
+    if pattern.groupindex or re.search(r"(?<!\\)(?:\\\\)*\\[AZ1-9]", regex):
+        raise SetupError(
+            f"keyword {keyword!r}",
+            expected=r"no named groups, no back-references, ^ and $ in the place of \A and \Z",
+        )
+    return Entry(keyword, regex=regex)
+
+
+def reference_pattern(keywords: Sequence[str]) -> "re.Pattern[str]":
+    """What keywords mean, in `re`: a sentence passes if this finds something in its `one_line`."""
+    return re.compile("|".join(entry(k).reference for k in keywords), re.ASCII | re.IGNORECASE)
+
+
+def one_line(text: str) -> str:
+    """The sentence with spaces for newlines: a newline is white space, and ends no sentence."""
+    return text.replace("\n", " ")
+
+
+class Prefilter:
+    """Keeps the rows whose `text` holds a keyword, and those whose `text` is null (markers).
+
+    Takes a table with columns `id` and `text` and any others; keeps the order and the schema.
+    Pickles as its keywords; compiles (0.1 to 2 s) at the first call. One thread at a time.
+    """
+
+    def __init__(self, keywords: Sequence[str]) -> None:
+        if isinstance(keywords, str) or not keywords:
+            raise SetupError(f"keywords {keywords!r}", expected="a list of one keyword or more")
+        self.keywords = tuple(dict.fromkeys(keywords))
+        self.entries = tuple(entry(k) for k in self.keywords)
+        if any(e.regex for e in self.entries):
+            _ = self._scanner  # a regular expression that hyperscan refuses stops the job here
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Prefilter, (self.keywords,))
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        texts = batch["text"]
+        return batch.filter(pc.or_(self.mask(texts), pc.is_null(texts)))
+
+    def mask(self, texts: "pa.Array | pa.ChunkedArray") -> pa.BooleanArray:
+        """Whether each text holds a keyword; false for null."""
+        found = np.zeros(len(texts), dtype=np.bool_)
+        for first, chunk in _chunks(texts):
+            found[first + self._scanner.rows(chunk)] = True
+        return cast(pa.BooleanArray, pa.array(found))
+
+    def pairs(self, texts: "pa.Array | pa.ChunkedArray") -> tuple[Ints, Ints]:
+        """Each row and keyword number that are found together, once, in the order of the rows."""
+        rows: list[Ints] = [np.empty(0, np.int64)]
+        ids: list[Ints] = [np.empty(0, np.int64)]
+        for first, chunk in _chunks(texts):
+            chunk_rows, chunk_ids = self._scanner.pairs(chunk)
+            rows.append(first + chunk_rows)
+            ids.append(chunk_ids)
+        return np.concatenate(rows), np.concatenate(ids)
+
+    def hits(self, text: str) -> list[tuple[int, int, str]]:
+        """Where keywords stand: first character, the one past the last, keyword (for display)."""
+        line = one_line(text)
+        found = ((*m.span(), e.keyword) for e in self.entries for m in e.pattern.finditer(line))
+        return sorted(found)
+
+    @cached_property
+    def _scanner(self) -> "_Hyperscan | _Regex":
+        return _Hyperscan(self.entries) if hyperscan else _Regex(self.entries)
+
+
+def _chunks(texts: "pa.Array | pa.ChunkedArray") -> Iterator[tuple[int, Any]]:
+    """The number of its first row, and a piece of SCAN_ROWS texts at most, without nulls."""
+    first = 0
+    for part in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
+        for start in range(0, len(part), SCAN_ROWS):
+            piece = pc.fill_null(part.slice(start, SCAN_ROWS).cast(pa.large_string()), "")
+            yield first + start, piece
+        first += len(part)
+
+
+def _confirmed(entries: Sequence[Entry], chunk: Any, rows: Ints, ids: Ints) -> Bools:
+    """Whether the reference finds each keyword in its row."""
+    texts = chunk.take(pa.array(rows)).to_pylist()
+    found = (
+        entries[i].pattern.search(one_line(t)) is not None for t, i in zip(texts, ids, strict=True)
+    )
+    return np.fromiter(found, np.bool_, len(rows))
+
+
+class _Hyperscan:
+    """Finds rows and keywords in a chunk of texts, by scans over its joined bytes."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        hs, letter = hyperscan, _letter_bytes()
+        self.entries = entries
+        self.plain = np.array([e.plain for e in entries])
+        self.letters = _compiled([rf"\w(?:{letter})", rf"(?:{letter})[\x80-\xbf]{{0,2}}\w"])
+        self.white = _compiled(_ODD_WHITE) if any(len(e.words) > 1 for e in entries) else None
+        self.words = self._database([not e.regex for e in entries], hs.HS_FLAG_CASELESS)
+        # PREFILTER: look-around, which hyperscan lacks, is let through; the reference decides.
+        flags = hs.HS_FLAG_CASELESS | hs.HS_FLAG_UTF8 | hs.HS_FLAG_MULTILINE | hs.HS_FLAG_PREFILTER
+        self.regexes = self._database([bool(e.regex) for e in entries], flags)
+
+    def _database(self, chosen: list[bool], flags: int) -> Any:
+        """The compiled keywords, or None where there are none."""
+        ids = [i for i, take in enumerate(chosen) if take]
+        if not ids:
+            return None
+        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        expressions = [self.entries[i].scanned for i in ids]
+        try:
+            database.compile(expressions=expressions, ids=ids, elements=len(ids), flags=flags)
+        except hyperscan.error as problem:
+            number = int(re.sub(r".*index (\d+)\D*$", r"\1", str(problem)))
+            raise SetupError(f"keyword {self.entries[ids[number]].keyword!r}: {problem}") from None
+        return database
+
+    def rows(self, chunk: Any) -> Ints:
+        """The rows that hold a keyword, some of them more than once."""
+        rows, ids, sure = self._candidates(chunk)
+        open_ = ~(sure | np.isin(rows, rows[sure]))
+        if not open_.any():
+            return rows[sure]
+        more = _confirmed(self.entries, chunk, rows[open_], ids[open_])
+        return np.concatenate([rows[sure], rows[open_][more]])
+
+    def pairs(self, chunk: Any) -> tuple[Ints, Ints]:
+        """The rows and the keywords found in them, each pair once, ordered."""
+        rows, ids, sure = self._candidates(chunk)
+        both = rows * len(self.entries) + ids
+        _, first = np.unique(both, return_index=True)
+        rows, ids, sure = rows[first], ids[first], sure[first]
+        sure[~sure] = _confirmed(self.entries, chunk, rows[~sure], ids[~sure])
+        return rows[sure], ids[sure]
+
+    def _candidates(self, chunk: Any) -> tuple[Ints, Ints, Bools]:
+        """Row and keyword of each match, with repeats, and whether it needs no confirmation."""
+        rows, ids = _scanned(self.words, chunk, _BREAK)
+        odd = np.unique(_scanned(self.white, chunk, _BREAK)[0])
+        if len(
+            odd
+        ):  # phrases are sought with single spaces: other rows get those, and a second scan
+            spaced = pc.replace_substring_regex(chunk.take(pa.array(odd)), f"[{WHITE}]+", " ")
+            more_rows, more_ids = _scanned(self.words, spaced, _BREAK)
+            rows, ids = np.concatenate([rows, odd[more_rows]]), np.concatenate([ids, more_ids])
+        if self.regexes is not None:
+            lines = pc.replace_substring(chunk, "\n", " ")
+            more_rows, more_ids = _scanned(self.regexes, lines, b"\n")
+            rows, ids = np.concatenate([rows, more_rows]), np.concatenate([ids, more_ids])
+        return rows, ids, self.plain[ids] & ~self._beside_letter(chunk, rows)
+
+    def _beside_letter(self, chunk: Any, rows: Ints) -> Bools:
+        """Whether the row of each match has what only bytes take for a word break: `né`, `én`."""
+        beside = np.zeros(len(chunk), np.bool_)
+        beside[rows] = True
+        hit = np.flatnonzero(beside)
+        ascii_ = pc.string_is_ascii(chunk.take(pa.array(hit))).to_numpy(zero_copy_only=False)
+        hit = hit[~ascii_]
+        found, _ = _scanned(self.letters, chunk.take(pa.array(hit)), _BREAK)
+        beside[:] = False
+        beside[hit[found]] = True
+        return beside[rows]
+
+
+def _letter_bytes() -> str:
+    """A pattern for the first two bytes of every letter beyond ASCII (and of a few symbols)."""
+    seconds: dict[str, set[str]] = {}
+    for letter in filter(str.isalpha, map(chr, range(128, sys.maxunicode + 1))):
+        first, second = (f"\\x{byte:02x}" for byte in letter.encode()[:2])
+        seconds.setdefault(first, set()).add(second)
+    return "|".join(f"{first}[{''.join(sorted(s))}]" for first, s in seconds.items())
+
+
+def _compiled(expressions: list[str]) -> Any:
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    lines = [e.encode() for e in expressions]
+    database.compile(expressions=lines, ids=list(range(len(lines))), elements=len(lines), flags=0)
+    return database
+
+
+def _scanned(database: Any, chunk: Any, separator: bytes) -> tuple[Ints, Ints]:
+    """Row and keyword of every match hyperscan reports: one for each end of a match."""
+    if database is None or not len(chunk):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    ends, ids = array("q"), array("q")
+    end, number = ends.append, ids.append
+
+    def matched(keyword: int, start: int, stop: int, flags: int, context: object) -> None:
+        end(stop)
+        number(keyword)
+
+    column = pa.LargeListArray.from_arrays(
+        pa.array([0, len(chunk)], pa.int64()), chunk.cast(pa.large_binary())
+    )
+    joined = pc.binary_join(column, pa.scalar(separator, pa.large_binary()))
+    database.scan(memoryview(joined.buffers()[2]), match_event_handler=matched)
+    lengths = pc.binary_length(chunk).to_numpy()
+    row_ends = np.cumsum(lengths) + np.arange(len(chunk))
+    return np.searchsorted(row_ends, np.frombuffer(ends, np.int64)), np.frombuffer(ids, np.int64)
+
+
+class _Regex:
+    """The same without hyperscan: RE2 for words, Python's `re` for regular expressions."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = entries
+        self.all_words = _re2([e for e in entries if not e.regex])
+
+    def rows(self, chunk: Any) -> Ints:
+        """The rows that hold a keyword."""
+        found = _matches(chunk, self.all_words)
+        for number, e in enumerate(self.entries):
+            if e.regex:
+                left = np.flatnonzero(~found)
+                found[left] = _confirmed(self.entries, chunk, left, np.full(len(left), number))
+        return np.flatnonzero(found)
+
+    def pairs(self, chunk: Any) -> tuple[Ints, Ints]:
+        """The rows and the keywords found in them, each pair once, ordered."""
+        every = [_Regex([e]).rows(chunk) for e in self.entries]
+        rows = np.concatenate(every)
+        ids = np.repeat(np.arange(len(every)), [len(r) for r in every])
+        order = np.lexsort((ids, rows))
+        return rows[order], ids[order]
+
+
+def _matches(chunk: Any, pattern: str) -> Bools:
+    if not pattern:
+        return np.zeros(len(chunk), np.bool_)
+    return pc.match_substring_regex(chunk, pattern).to_numpy(zero_copy_only=False).copy()
+
+
+def _re2(entries: Sequence[Entry]) -> str:
+    """The words for RE2; it has no look-around, so what stands beside a word is matched too."""
+    outside = f"[^{_word_class()}]"
+    groups: dict[tuple[str, str], list[str]] = {}
+    for e in entries:
+        edges = (
+            "" if e.open_start else f"(?:^|{outside})",
+            "" if e.open_end else f"(?:$|{outside})",
+        )
+        groups.setdefault(edges, []).append(f"[{WHITE}]+".join(map(_spelled_re2, e.words)))
+    return "|".join(f"{start}(?:{'|'.join(words)}){end}" for (start, end), words in groups.items())
+
+
+def _spelled_re2(word: str) -> str:
+    """A pattern for a word in both cases: RE2's own folding would make a K of the Kelvin sign."""
+    return "".join(
+        f"[{c.lower()}{c.upper()}]" if c.isascii() and c.isalpha() else _spelled(c) for c in word
+    )

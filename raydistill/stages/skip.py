@@ -1,0 +1,33 @@
+"""Skip: the small classifier that decides which candidates are worth an extractor's time."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill import engine
+from raydistill.tokenizer import Tokenizer
+
+
+class Skip:
+    """Adds `skip_score`, the probability of an event, and drops rows below `threshold`.
+
+    Rows without text (markers, rows that already failed) pass with a null score.
+    """
+
+    def __init__(self, folder: Path, *, threshold: float, threads: int, max_input: int) -> None:
+        self.threshold = threshold
+        self.tokenizer = Tokenizer.load(folder)
+        self.scorer = engine.SkipScorer(folder, threads=threads, max_input=max_input)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """The rows worth extracting, in order."""
+        texts = batch.column("text").to_pylist()
+        rows = [at for at, text in enumerate(texts) if text is not None]
+        scores = self.scorer(self.tokenizer.batch_ids([texts[at] for at in rows]))
+        column = np.full(len(texts), np.nan, np.float32)
+        column[rows] = scores
+        keep = np.isnan(column) | (column >= self.threshold)
+        mask = np.isnan(column)
+        table = batch.append_column("skip_score", pa.array(column, pa.float32(), mask=mask))
+        return table.filter(pa.array(keep))

@@ -301,7 +301,7 @@ _NESTING = re.compile(
     r"<(/?)(?:div|ul|ol|li|dl|blockquote|center|section|DIV|UL|OL|LI|DL|BLOCKQUOTE|CENTER)(?=[\s>])"
 )
 _MAX_DEPTH = 2_000
-_SELF_CLOSED = re.compile(r"<(?:title|script|style|textarea|iframe)\b[^<>]*/>", re.IGNORECASE)
+_SELF_CLOSED = re.compile(r"<(?:title|script|style|textarea|iframe)\b[^<>]*/>")  # XHTML: small
 _DROPPED = (
     "head,script,style,title,iframe,noframes,noembed,template,textarea,xmp,plaintext,ix\\:header,"
     '[style*="display:none" i],[style*="display: none" i]'

@@ -17,7 +17,7 @@ _END = re.compile(
     (?:(?<=\n)                                          # a line ends,
     |(?<=[^\s.!?].)[.!?]*["'”’»)\]]*(?:\(\d{1,2}\))?    # or a mark, its quotes and a footnote,
     (?=\s+(?:[•◦▪●☐☒]|\([0-9A-Za-z.]{1,5}\)\s?[A-Z]    # before what may begin one
-    |["'“‘«(\[]*(?:[^\sa-z"'“‘«(\[–—-]|[a-z][A-Z]))))
+    |["'“‘«(\[]*(?:[^\sa-z"'“‘«(\[–—|-]|[a-z][A-Z]))))
     """,
     re.VERBOSE,
 )
@@ -158,7 +158,8 @@ _PAGE_LINE = re.compile(
     r"(?i)[\W_]*|[\s\-–—_=*|]*(?:(?:(?:page|p\.)\s*)?(?:[A-Z]{1,2}-)?(?:\d{1,4}|[ivx]{1,5})"
     r"(?:\s*(?:of|/)\s*\d{1,4})?|(?:back to |return to )?(?:table of contents|top)"
     r"|index to (?:consolidated )?financial statements"
-    r"|[^|]{2,60}\|\s*(?:\d{4}\s+)?form\s+10-[kq]\S*\s*\|\s*\d{1,3})[\s\-–—_=*|]*"
+    r"|[^|]{2,60}\|\s*(?:\d{4}\s+)?form\s+10-[kq]\S*\s*\|\s*\d{1,3}"
+    r"|[^|]{2,80}\|\s*[A-Z]{1,2}-\d{1,3})[\s\-–—_=*|]*"
 )
 _NUMBER = re.compile(r"(?i)[\s$€£¥()\[\],.%\d—–\-*†+/x:]*(?:n/?a|n/?m|bps|nil)?[\s)%*]*")
 
@@ -186,11 +187,10 @@ def row_text(cells: list[str]) -> str:
 
 
 def is_numeric(rows: list[str]) -> bool:
-    """Whether at least half of the cells of a table's rows are numbers."""
-    cells = [cell for row in rows if " | " in row for cell in row.split(" | ")]
-    return bool(cells) and 2 * sum(_NUMBER.fullmatch(cell) is not None for cell in cells) >= len(
-        cells
-    )
+    """Whether most cells of a table are numbers, its first column left out: that one names."""
+    cells = [cell for row in rows for cell in row.split(" | ")[1:]]
+    numbers = sum(_NUMBER.fullmatch(cell) is not None for cell in cells)
+    return 2 * numbers > len(cells)
 
 
 def _continues(before: str, after: str) -> bool:
@@ -231,8 +231,13 @@ def unwrapped(text: str) -> str:
                 last = rows[-1][-1]
                 hyphen = last[-1] == "-" and last[-2:-1].isalpha() and line.text[0].islower()
                 rows[-1].append(("" if hyphen else " ") + row_text(line.cells))
-                if len(previous.cells) > 1:  # a cell goes on: the row stays open at its column
-                    line = replace(line, cells=previous.cells, last_column=previous.last_column)
+                if _aligned(previous, line):  # a cell goes on: the row stays open at its column
+                    line = replace(
+                        line,
+                        indent=previous.indent,
+                        cells=previous.cells,
+                        last_column=previous.last_column,
+                    )
             else:
                 rows.append([row_text(line.cells)])
             previous = line
@@ -269,6 +274,8 @@ def _line(raw: str, blank: int, broken: bool, table: int) -> _Line:
     cells = (_TABLE_GAP if table else _GAP).split(body)
     last_column = len(raw) - len(cells[-1])
     cells = [" ".join(cell.split()) for cell in cells]
+    if len(cells) == 2 and _MARKER.fullmatch(cells[0]):
+        cells = [" ".join(cells)]
     return _Line(" ".join(body.split()), indent, len(raw), cells, last_column, blank, broken, table)
 
 
@@ -278,13 +285,21 @@ def _wrap_width(lines: list[_Line]) -> int:
     return min(edges[int(len(edges) * 0.9)], 100) if edges else 72
 
 
+def _aligned(previous: _Line, line: _Line) -> bool:
+    """Whether `line` stands below the last cell of a row and goes on with it."""
+    below = line.indent > 4 and abs(line.indent - previous.last_column) <= 2
+    return below and previous.last_column > previous.indent and line.blank == 0
+
+
 def _joins(previous: _Line, line: _Line, width: int) -> bool:
     """Whether `line` goes on with what `previous` began."""
     first_word = line.text.split(" ", 1)[0]
     if len(line.cells) > 1:
         return False
+    if _aligned(previous, line):
+        return True
     if len(previous.cells) > 1:
-        return line.blank == 0 and line.indent > 4 and abs(line.indent - previous.last_column) <= 2
+        return False
     full = previous.edge + 1 + len(first_word) > width - 10
     ended = previous.text[-1] in ".!?:;"
     listed = _LIST_START.match(previous.text) is not None

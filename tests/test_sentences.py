@@ -43,6 +43,7 @@ def split(text: str, max_chars: int = 2000) -> list[str]:
         "It is discussed in “Item 1A. Risk Factors” below.",
         "See the Registration Statement (Reg. No. 333-126772).",
         "SEC. 10. Costs.",
+        "99.1 | Press release of Acme Holdings. | Filed.",
         "It was bought by Yahoo! for cash.",
     ],
 )
@@ -137,8 +138,11 @@ the
 Securities Act, and files long-
 term reports.
 
-   (a)  Exhibits of the Company, which are filed herewith and stand below in
-        Exhibit 99.1 hereto
+   (a)       Exhibits of the Company, which are filed herewith and stand below in
+             Exhibit 99.1 hereto
+
+     (b)     If the merger is not consummated on or before the day that is
+named in this agreement, it ends.
 
 Erie, PA ... Zurn Industries, Inc. (New York Stock Exchange), a leading
 
@@ -162,6 +166,8 @@ def test_hard_wrapped_lines_become_paragraphs() -> None:
         "Act, and files long-term reports.",
         "(a) Exhibits of the Company, which are filed herewith and stand below in Exhibit 99.1 "
         "hereto",
+        "(b) If the merger is not consummated on or before the day that is named in this "
+        "agreement, it ends.",
         "Erie, PA ... Zurn Industries, Inc. (New York Stock Exchange), a leading designer, "
         "constructor and manufacturer of systems and equipment for power generation announced "
         "today that it expects the fourth quarter earnings of $.47 per share.",
@@ -217,6 +223,8 @@ def test_rows() -> None:
     assert row_text(["Item 5.02", "Departure of Directors"]) == "Item 5.02 Departure of Directors"
     assert is_numeric(["Net sales | $1,234 | 1,100", "Cost | (3) | —"])
     assert not is_numeric(["Name | Age | Position", "Ann Lee | 58 | Chief Executive Officer"])
+    assert not is_numeric(["99.1 | Press release", "104 | Cover Page Interactive Data File"])
+    assert not is_numeric(["A line", "No table"])
     assert not is_numeric([])
 
 

@@ -153,7 +153,10 @@ def read(path_or_name: str, data: bytes) -> Filing:
     facts = {key: unescape(value).strip() for key, value in tagged}
     for field, fact in _XBRL_NAMES.items():
         known.setdefault(field, facts.get(fact))
-    named_cik, named_form = _NAME_CIK.search(_known_part(name)), _NAME_FORM.search(name)
+    named_cik, named_form = (
+        _NAME_CIK.search(_known_part(name)),
+        _NAME_FORM.search(_known_part(name)),
+    )
     form = known.get("form") or (documents[0][0] if documents else None) or _form(named_form)
     bodies = _chosen(documents, form) if documents else iter([raw])
     text = "\n\n".join(filter(None, map(_document_text, bodies)))

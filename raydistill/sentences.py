@@ -144,7 +144,7 @@ _HANGING = _words("the a an of and or to in as by with for from on at that which
 """No line ends for good in one of these."""
 
 _MARKER = re.compile(
-    r"(?i)(?:[•●▪■◦·*o§☐☒–—-]|\(?[0-9]{1,3}[.)]|\([a-z0-9]{1,4}\)|[a-z]\.|[ivx]{1,5}[.)]"
+    r"(?i)(?:[•●▪■◦·*o§☐☒–—-]|\(?[0-9]{1,3}[.)]|\([a-z0-9]{1,4}\)|[a-z]\.?|[ivx]{1,5}[.)]"
     r"|(?:item|section|exhibit|note|article|part)s?\s+[0-9ivx]+[a-z]?(?:\.\d+)?[.:)]?)"
 )
 _BULLET = re.compile(r"(?i)[•●▪■◦·*§☐☒¨]|(?:o|-|–|—|--)\s|\|_\||\[\s?x?\s?\]")

@@ -2,7 +2,7 @@ import datetime
 import gzip
 from pathlib import Path
 
-import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from raydistill import filings
@@ -349,7 +349,7 @@ def test_every_real_file_is_read_and_its_offsets_reproduce_its_text() -> None:
         cut = [filing.text[row["start"] : row["end"]] for row in table.to_pylist()]
         assert cut == table["text"].to_pylist()
         assert "".join("".join(cut).split()) == "".join(filing.text.split()), name
-        assert pa.compute.max(pa.compute.utf8_length(table["text"])).as_py() <= 2000
+        assert pc.max(pc.utf8_length(table["text"])).as_py() <= 2000
         assert not set("\x1c\x1d\x1e\x1f\x00\xa0\u200b") & set(filing.text), name
         assert "<td" not in filing.text.lower(), name
     assert set(unread.values()) == {"no_text"}  # the three Forms D are XML

@@ -220,6 +220,7 @@ def test_short_lines_of_words_stay(line: str) -> None:
 def test_rows() -> None:
     assert row_text(["Fee", "$", "1,234", "(", "5", ")", "%"]) == "Fee | $1,234 | (5)%"
     assert row_text(["•", "A point", ""]) == "• A point"
+    assert row_text(["q", "A symbol font's box"]) == "q A symbol font's box"
     assert row_text(["Item 5.02", "Departure of Directors"]) == "Item 5.02 Departure of Directors"
     assert is_numeric(["Net sales | $1,234 | 1,100", "Cost | (3) | —"])
     assert not is_numeric(["Name | Age | Position", "Ann Lee | 58 | Chief Executive Officer"])

@@ -53,9 +53,6 @@ class Filing:
     text: str
 
 
-# ---------------------------------------------------------------- files
-
-
 def find(path: str) -> list[str]:
     """The names of the filings under a folder, a file or any fsspec URL, sorted.
 
@@ -153,10 +150,8 @@ def read(path_or_name: str, data: bytes) -> Filing:
     facts = {key: unescape(value).strip() for key, value in tagged}
     for field, fact in _XBRL_NAMES.items():
         known.setdefault(field, facts.get(fact))
-    named_cik, named_form = (
-        _NAME_CIK.search(_known_part(name)),
-        _NAME_FORM.search(_known_part(name)),
-    )
+    told = _known_part(name)
+    named_cik, named_form = _NAME_CIK.search(told), _NAME_FORM.search(told)
     form = known.get("form") or (documents[0][0] if documents else None) or _form(named_form)
     bodies = _chosen(documents, form) if documents else iter([raw])
     text = "\n\n".join(filter(None, map(_document_text, bodies)))
@@ -167,7 +162,7 @@ def read(path_or_name: str, data: bytes) -> Filing:
     cik = known.get("cik") or _first(named_cik)
     return Filing(
         filing_id=_filing_id(name, known.get("accession")),
-        cik=cik.lstrip("0") if cik else None,
+        cik=(cik or "").lstrip("0") or None,
         company=company.strip() if company else None,
         form=form.upper() if form else None,
         filed_at=_date(known.get("filed_at")),
@@ -383,9 +378,6 @@ def _rows(run: str) -> str:
         figures = set(numeric)
         rows = [row for row in rows if row not in figures and len(row) > _LONG_CELL_CHARS // 4]
     return "\n".join(rows)
-
-
-# ---------------------------------------------------------------- Filing -> sentences
 
 
 def sentence_table(filing: Filing) -> pa.Table:

@@ -149,7 +149,7 @@ _scalars = st.one_of(
 
 
 @pytest.mark.parametrize("kind", sorted(FIELDS))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(value=_scalars, text=st.one_of(st.none(), st.just(TEXT), st.text(max_size=20)))
 def test_normalising_twice_changes_nothing(kind, value, text):
     one = FIELDS[kind]

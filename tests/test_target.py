@@ -95,7 +95,7 @@ def _answers(draw):
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=_answers())
 def test_every_valid_answer_survives_encode_and_decode(kind, case):
     answer, text = case
@@ -119,7 +119,7 @@ _pieces = st.one_of(
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(tokens=st.lists(_pieces, max_size=30), text=st.sampled_from(TEXTS))
 def test_every_token_sequence_is_an_answer_or_has_a_code(kind, tokens, text):
     try:
@@ -129,7 +129,7 @@ def test_every_token_sequence_is_an_answer_or_has_a_code(kind, tokens, text):
     assert isinstance(found, Answer) or found.isidentifier()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(case=_answers(), data=st.data())
 def test_a_damaged_answer_is_an_answer_in_standard_form_or_has_a_code(case, data):
     answer, text = case

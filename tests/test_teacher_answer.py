@@ -205,7 +205,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.one_of(
         _json, _json.map(json.dumps), _json.map(str), st.text("{}[]\"',:\\ae1 `<>", max_size=30)

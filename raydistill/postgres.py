@@ -55,8 +55,7 @@ class BlockRange:
 def connect(dsn: str, *, read_only: bool = False, application: str = "raydistill") -> Connection:
     """An open connection; SetupError (which never shows a password) if there is none to be had.
 
-    `dsn` is a libpq URI or `key=value` string; what it leaves out comes from PGSERVICE, PGPASSFILE
-    and the like. The caller commits.
+    `dsn` is a libpq URI or `key=value` string; libpq fills it up (PGSERVICE, PGPASSFILE, ...).
     """
     text = _conninfo(dsn, application)
     try:
@@ -90,10 +89,7 @@ def sql(text: str, **names: Composed) -> Composed:
 
 
 def identifier(name: str) -> Composed:
-    """`schema.table` quoted for SQL; a part may be quoted already (`"My.schema".table`).
-
-    Case is kept as it is written, unlike in SQL.
-    """
+    """`schema.table` quoted for SQL, case kept; parts may be quoted already: `"My.data".table`."""
     part = r'"(?:[^"]|"")+"|[^".]+'
     if not re.fullmatch(rf"(?:{part})(?:\.(?:{part}))*", name):
         raise SetupError(f"{name!r} is not a table's name", expected='table, schema.table or "My"')
@@ -105,11 +101,9 @@ def check_columns(dsn: str, table: str, columns: Sequence[str]) -> None:
     """Pass if `table` has all `columns` and this role may read it; else SetupError says what is."""
     with connect(dsn, read_only=True) as connection:
         oid, _ = _table(connection, table)
-        query = (
-            "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0"
-            " AND NOT attisdropped AND has_column_privilege(attrelid, attnum, 'SELECT')"
-        )
-        has = [name for (name,) in fetch(connection, query + " ORDER BY attnum", (oid,))]
+        query = """SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT
+            attisdropped AND has_column_privilege(attrelid, attnum, 'SELECT') ORDER BY attnum"""
+        has = [name for (name,) in fetch(connection, query, (oid,))]
     if missing := [column for column in columns if column not in has]:
         raise SetupError(
             f"table {table} has no column {', '.join(missing)} that this role may read",
@@ -217,8 +211,8 @@ def copy_in(connection: Connection, table: str, data: pa.Table) -> int:
                     raise DataError("nul_byte", f"{table}: {', '.join(bad)}")
                 copy.write(text)
     except (psycopg.DataError, psycopg.IntegrityError) as problem:
-        detail = f"{problem.diag.message_primary} ({problem.diag.context})"
-        raise DataError("value_refused", f"{table}: {detail}") from problem
+        about = problem.diag
+        raise DataError("value_refused", f"{about.message_primary} ({about.context})") from problem
     return data.num_rows
 
 
@@ -255,8 +249,8 @@ def scan(dsn: str, query: str, params: Params | None = None) -> Iterator[pa.Reco
 def snapshot(dsn: str, *tables: str) -> Generator[str, None, None]:
     """The id of a snapshot that readers on other connections can share while this is open.
 
-    `tables` cannot be truncated or rewritten meanwhile (VACUUM FULL would move rows to other
-    blocks, and a reader of ranges would miss them); reading and writing them goes on as ever.
+    `tables` cannot be truncated or rewritten meanwhile (VACUUM FULL would move rows out of ranges
+    not yet read); reading and writing them goes on as ever.
     """
     connection = connect(dsn, read_only=True, application="raydistill snapshot")
     try:
@@ -396,7 +390,8 @@ def _readable(query: str, schema: pa.Schema) -> str:
 def _broken(problem: Exception, snapshot: str | None) -> RaydistillError:
     """SetupError where the query is wrong, ReadLost for all else."""
     state = getattr(problem, "sqlstate", None) or ""
-    if state.startswith("42"):
+    ended = snapshot is not None and state == "42704"  # the snapshot, since PostgreSQL 17
+    if state.startswith("42") and not ended:
         return SetupError(
             f"PostgreSQL refused the read: {problem}",
             todo="check source.columns.*, source.where and the rights of this role",

@@ -63,7 +63,13 @@ class Examples:
 
 
 def extraction(
-    table: pa.Table, task: Task, target: Target, tokenizer: Tokenizer, *, max_input: int, max_output: int
+    table: pa.Table,
+    task: Task,
+    target: Target,
+    tokenizer: Tokenizer,
+    *,
+    max_input: int,
+    max_output: int,
 ) -> Examples:
     """Sentences and the target tokens of their answers. Rows over either limit are dropped."""
     eos = tokenizer.id(EOS)

@@ -171,7 +171,9 @@ def fit(
         if report and (place.step % config.log_every == 0 or place.step == config.steps):
             save = None
             if place.step % config.checkpoint_every == 0 or place.step == config.steps:
-                save = _saver(learner.model, optimisers, Place(place.step, place.epoch, place.batch))
+                save = _saver(
+                    learner.model, optimisers, Place(place.step, place.epoch, place.batch)
+                )
             report(meter.line(place.step, rate), save)
     return place
 

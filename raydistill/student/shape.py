@@ -115,6 +115,7 @@ class Classifier(nn.Module):
     def __init__(self, encoder: BertModel, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
+        encoder.pooler.requires_grad_(False)  # kept for the converter, used by nothing
         self.head = nn.Linear(encoder.config.hidden_size, classes)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,57 @@
+"""Joining or starting Ray, the same way for every verb."""
+
+import os
+from typing import Any
+
+from raydistill.errors import SetupError
+
+
+def start(*, cpus: int | None = None) -> None:
+    """Connects to the cluster of RAY_ADDRESS or of the job, else starts a local one.
+
+    Local workers keep the niceness of this process: Ray's default of 15 starves them beside any
+    other busy process.
+    """
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    import ray
+
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
+    if not os.environ.get("RAY_ADDRESS"):
+        options |= {"num_cpus": cpus, "include_dashboard": False}
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError) as problem:
+        raise SetupError(
+            f"Ray cannot be reached: {problem}",
+            expected="a cluster at RAY_ADDRESS, or none set to start one here",
+            todo="start it with `ray start --head`, or unset RAY_ADDRESS",
+        ) from None
+    _quiet()
+
+
+def _quiet() -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+
+
+def jemalloc() -> dict[str, str]:
+    """Environment of train workers: an allocator that keeps huge pages made CPU training 1.6x faster."""
+    from pathlib import Path
+
+    import ray
+
+    library = Path(ray.__file__).parent / "core" / "libjemalloc.so"
+    if not library.is_file():
+        return {}
+    return {
+        "LD_PRELOAD": str(library),
+        "MALLOC_CONF": "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1",
+    }

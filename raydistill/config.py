@@ -1,0 +1,100 @@
+"""Configuration: YAML and overrides become one typed dataclass a verb. omegaconf and hydra stay here."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from hydra import main as hydra_main
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from raydistill.errors import RaydistillError, SetupError
+
+Config = TypeVar("Config")
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def load(kind: type[Config], cfg: DictConfig) -> Config:
+    """`cfg` as the verb's dataclass. Raises SetupError on an unknown key, a wrong type, a missing value."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(kind), _resolved(cfg))
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as problem:
+        raise _explained(kind, problem) from None
+
+
+def compose(verb: str, kind: type[Config], overrides: list[str]) -> Config:
+    """The configuration that `python jobs/VERB.py OVERRIDES` would run with."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return load(kind, hydra_compose(verb, overrides))
+
+
+def _resolved(cfg: DictConfig) -> DictConfig:
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    return OmegaConf.create(plain)  # type: ignore[arg-type, return-value]
+
+
+def _explained(kind: type[Any], problem: OmegaConfBaseException) -> SetupError:
+    first = str(problem).splitlines()[0]
+    key = getattr(problem, "full_key", None) or getattr(problem, "key", None)
+    near = difflib.get_close_matches(str(key), known_keys(kind), n=3, cutoff=0.5)
+    return SetupError(
+        f"configuration: {first} ({key})" if key else f"configuration: {first}",
+        expected=f"did you mean {', '.join(near)}?" if near else "",
+        todo=f"correct the override or conf/*.yaml ({key})" if key else "correct the override",
+    )
+
+
+def known_keys(kind: type[Any], prefix: str = "") -> list[str]:
+    """Every dotted key of a config dataclass."""
+    hints = get_type_hints(kind)
+    out: list[str] = []
+    for field in fields(kind):
+        out.append(prefix + field.name)
+        if is_dataclass(hints[field.name]):
+            out += known_keys(hints[field.name], f"{prefix}{field.name}.")  # type: ignore[arg-type]
+    return out
+
+
+def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
+    """Runs a verb from the command line: Hydra overrides in, exit code out.
+
+    0 when it ran, 2 with one message for a wrong setup, 130 for Ctrl-C; anything else is a bug and
+    shows its traceback.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would print and exit 1 on its own
+
+    def entry(cfg: DictConfig) -> None:
+        run(load(kind, cfg))
+
+    try:
+        hydra_main(version_base="1.3", config_path=str(CONF), config_name=verb)(entry)()
+    except (HydraException, OmegaConfBaseException) as problem:
+        print(_override_message(kind, problem), file=sys.stderr)
+        raise SystemExit(2) from None
+    except RaydistillError as problem:
+        print(f"raydistill {verb}: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"raydistill {verb}: interrupted; run the same command to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _override_message(kind: type[Any], problem: Exception) -> str:
+    lines = [line for line in str(problem).splitlines() if line.strip()]
+    wrong = [arg.split("=")[0].lstrip("+~") for arg in sys.argv[1:] if "=" in arg]
+    known = known_keys(kind)
+    unknown = [key for key in wrong if key not in known and key.split(".")[0] not in ("hydra",)]
+    near = {key: difflib.get_close_matches(key, known, n=3, cutoff=0.5) for key in unknown}
+    hints = [f"  {key}: did you mean {', '.join(found)}?" for key, found in near.items() if found]
+    return "\n".join([f"configuration: {lines[0] if lines else problem}", *hints])

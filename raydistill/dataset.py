@@ -1,0 +1,131 @@
+"""Datasets: the folder that `build` writes and every student learns from.
+
+train/ val/ test/   Parquet of SCHEMA
+tokenizer.json      learned on train
+task.json           the task with its vocabularies frozen
+keywords.txt        the prefilter, to be edited by hand where needed
+dataset.json        inputs, snapshot, counts, filters, seed, fingerprints; written last
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydistill.errors import SetupError
+from raydistill.task import Task, task
+from raydistill.tokenizer import Tokenizer
+
+MANIFEST = "dataset.json"
+SPLITS = ("train", "val", "test")
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("group", pa.string()),
+        ("task", pa.string()),
+        ("text", pa.string()),
+        ("answer", pa.string()),
+        ("weight", pa.float32()),
+        ("keep", pa.bool_()),
+        ("form", pa.string()),
+        ("year", pa.int16()),
+    ]
+)
+
+
+def share(key: str, seed: int) -> float:
+    """A keyed hash of `key` as a number in 0..1, the same on every machine (blake2b)."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8, key=str(seed).encode()).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def split_of(group: str, *, seed: int, val: float, test: float) -> str:
+    """The split of a company: all its rows go to one."""
+    at = share(group, seed)
+    return "test" if at < test else "val" if at < test + val else "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A finished dataset folder."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    task: Task
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over everything the manifest says, times and paths apart."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def keywords(self) -> Path:
+        return self.folder / "keywords.txt"
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer learned on train."""
+        return Tokenizer.load(self.folder)
+
+    def table(self, split: str) -> pa.Table:
+        """All rows of `train`, `val` or `test`."""
+        files = sorted((self.folder / split).glob("*.parquet"))
+        tables = [pq.read_table(file) for file in files]
+        return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+
+    def batches(self, split: str, rows: int = 8192) -> Iterator[pa.RecordBatch]:
+        """The rows of a split in bounded memory."""
+        for file in sorted((self.folder / split).glob("*.parquet")):
+            yield from pq.ParquetFile(file).iter_batches(rows)
+
+
+def write(
+    folder: Path, fill: Callable[[Path], dict[str, Any]], *, task: Task, tokenizer: Tokenizer
+) -> Dataset:
+    """Writes a dataset under a temporary name; `fill` writes splits and keywords and gives the manifest."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    manifest = fill(temporary)
+    tokenizer.save(temporary)
+    (temporary / "task.json").write_text(json.dumps(task.spec(), indent=2, ensure_ascii=False))
+    manifest["task"] = {"name": task.name, "fingerprint": task.fingerprint, "shape": task.shape}
+    manifest["files"] = _hashes(temporary)
+    stable = [manifest["files"], manifest["task"]]
+    digest = hashlib.sha256(json.dumps(stable, sort_keys=True).encode())
+    manifest["fingerprint"] = digest.hexdigest()[:16]
+    text = json.dumps(manifest, indent=2, ensure_ascii=False, default=str)
+    (temporary / MANIFEST).write_text(text)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    return open_(folder)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+        with file.open("rb") as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        out[file.relative_to(folder).as_posix()] = digest.hexdigest()
+    return out
+
+
+def open_(folder: Path) -> Dataset:
+    """The dataset in `folder`. Raises SetupError where `build` has not finished one."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise SetupError(
+            f"no dataset at {folder} ({MANIFEST} is missing)",
+            expected="a folder written by build",
+            todo="run build, or set dataset=",
+        )
+    spec = json.loads((folder / "task.json").read_text())
+    return Dataset(folder, json.loads(file.read_text()), task(spec))

@@ -1,0 +1,131 @@
+"""The way of a sentence: which stages, in which order. Backfill, serve and tests run this one object.
+
+A chunk goes in (see chunk.py). Rows without text pass every stage: markers, and rows that cannot be
+processed, which lose their text and carry an error code.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydistill import keywords
+from raydistill.chunk import COUNTS, SECONDS
+from raydistill.release import Release, verify
+from raydistill.stages.extract import Extract
+from raydistill.stages.prefilter import Prefilter
+from raydistill.stages.skip import Skip
+
+MAX_CHARS = 20_000
+
+Stage = Callable[[pa.Table], pa.Table]
+
+
+class Guard:
+    """Takes the text from rows that no stage may see, and says why in `error`."""
+
+    def __init__(self, max_chars: int = MAX_CHARS) -> None:
+        self.max_chars = max_chars
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """The same rows; bad ones with an error code and without text."""
+        text, error = batch.column("text"), batch.column("error")
+        long = pc.greater(pc.utf8_length(text), self.max_chars)
+        nul = pc.match_substring(text, "\0")
+        missing = pc.and_(
+            pc.and_(pc.is_null(text), pc.is_valid(batch.column("id"))), pc.is_null(error)
+        )
+        for mask, code in ((long, "too_long"), (nul, "nul_byte"), (missing, "no_text")):
+            error = pc.if_else(pc.fill_null(mask, False), code, error)
+        text = pc.if_else(pc.is_valid(error), pa.scalar(None, pa.string()), text)
+        for name, column in (("text", text), ("error", error)):
+            batch = batch.set_column(batch.schema.get_field_index(name), name, column)
+        return batch
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage, and the names under which its output is counted and its seconds are added."""
+
+    stage: Stage
+    count: str | None
+    seconds: str
+
+
+class Cascade:
+    """Prefilter, skip and extract of one release, over one table of sentences at a time.
+
+    Adds `skip_score`, `answer`, `spans`, `score`; on markers COUNTS, and on the first of them the
+    seconds that each stage took.
+    """
+
+    def __init__(self, release: Path | Release, *, threads: int) -> None:
+        opened = release if isinstance(release, Release) else verify(release)
+        self.release = opened
+        self.guard = Guard()
+        self.steps = steps(opened, threads=threads)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """The rows that are left: answers, errors and markers."""
+        table = self.guard(batch)
+        counted = {"sentences": _count(table)}
+        seconds = dict.fromkeys(SECONDS, 0.0)
+        for step in self.steps:
+            began = time.perf_counter()
+            table = step.stage(table)
+            seconds[step.seconds] += time.perf_counter() - began
+            if step.count:
+                counted[step.count] = _count(table)
+        return _accounted(table, counted, seconds)
+
+
+def steps(release: Release, *, threads: int) -> list[Step]:
+    """The stages of a release in order."""
+    shapes, thresholds = release.manifest.shapes, release.manifest.thresholds
+    skip = Skip(
+        release.folder / "skip",
+        threshold=thresholds["skip"],
+        threads=threads,
+        max_input=shapes["skip"]["max_input"],
+    )
+    extract = Extract(
+        release.folder / "extractor",
+        release.task,
+        target=shapes["extractor"]["target"],
+        threads=threads,
+        max_input=shapes["extractor"]["max_input"],
+        max_output=shapes["extractor"]["max_output"],
+    )
+    return [
+        Step(Prefilter(keywords.read(release.keywords)), "candidates", "prefilter_s"),
+        Step(skip, "kept", "skip_s"),
+        Step(extract, None, "extract_s"),
+    ]
+
+
+def _count(table: pa.Table) -> dict[str, int]:
+    """Rows with text by filing."""
+    filings = table.column("filing_id").filter(pc.is_valid(table.column("text")))
+    return {one["values"]: one["counts"] for one in pc.value_counts(filings).to_pylist()}
+
+
+def _accounted(
+    table: pa.Table, counted: dict[str, dict[str, int]], seconds: dict[str, float]
+) -> pa.Table:
+    """The table with counts on its markers and seconds on the first of them."""
+    is_marker = np.asarray(pc.is_null(table.column("id")))
+    filings = table.column("filing_id").to_pylist()
+    first = int(is_marker.argmax()) if is_marker.any() else -1
+    for name in COUNTS:
+        values = [
+            counted[name].get(f, 0) if m else None for f, m in zip(filings, is_marker, strict=True)
+        ]
+        table = table.append_column(name, pa.array(values, pa.int32()))
+    for name in SECONDS:
+        values = [seconds[name] if at == first else None for at in range(len(filings))]
+        table = table.append_column(name, pa.array(values, pa.float32()))
+    return table

@@ -1,0 +1,61 @@
+"""Progress: one line for a step of long work, readable in a terminal and in a job's log."""
+
+import sys
+import time
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 42 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole} s"
+    if whole < 5400:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class Progress:
+    """Prints `name done/total unit, rate, ETA`: rewritten in place in a terminal, else every 10 s."""
+
+    def __init__(self, name: str, total: int, unit: str) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.began = time.monotonic()
+        self.first = 0
+        self.terminal = sys.stdout.isatty()
+        self.printed = 0.0
+
+    def start_at(self, done: int) -> None:
+        """Work that was done before, for an honest rate."""
+        self.first = done
+
+    def update(self, done: int, note: str = "") -> None:
+        """Says how far it is, no more often than is readable."""
+        now = time.monotonic()
+        if done < self.total and now - self.printed < (0.5 if self.terminal else 10.0):
+            return
+        self.printed = now
+        rate = (done - self.first) / max(1e-9, now - self.began)
+        eta = (self.total - done) / rate if rate > 0 else 0.0
+        left = (
+            f", ETA {duration(eta)}" if done < self.total else f" in {duration(now - self.began)}"
+        )
+        line = f"{self.name}: {done:,}/{self.total:,} {self.unit}, {rate:,.1f}/s{left}"
+        line += f", {note}" if note else ""
+        end = "\n" if done >= self.total or not self.terminal else ""
+        start = "\r\033[K" if self.terminal else ""
+        print(start + line, end=end, flush=True)
+
+
+def table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
+    """Rows as aligned text columns; the first column left, numbers right."""
+    widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
+
+    def line(row: tuple[str, ...]) -> str:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+        ]
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(head), rule, *(line(row) for row in rows)])

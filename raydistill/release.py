@@ -1,0 +1,172 @@
+"""Releases: the folder that is served, what it says of itself, and the check before it is used.
+
+release.json      written last: task, thresholds, metrics, SHA-256 of every other file
+task.json         the task with its frozen vocabularies
+keywords.txt      the prefilter
+skip/ extractor/  quantised models, each with its tokenizer and card
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import raydistill
+from raydistill.errors import SetupError
+from raydistill.task import Task, task
+
+MANIFEST = "release.json"
+# Formats that can run code when loaded never get into or out of a release.
+UNSAFE = frozenset({".pkl", ".pickle", ".pt", ".pth", ".npy", ".joblib", ".py", ".so", ".dll"})
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What release.json says. `name` is `label` and the first digits of the content's hash."""
+
+    name: str
+    label: str
+    created_at: str
+    code: str
+    task: str
+    task_fingerprint: str
+    task_shape: str
+    dataset: str
+    base: str | None
+    adapter: str | None
+    quantisation: str
+    shapes: dict[str, Any]
+    thresholds: dict[str, float]
+    metrics: dict[str, Any]
+    files: dict[str, str]
+    licence: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A verified release folder."""
+
+    folder: Path
+    manifest: Manifest
+    task: Task
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def keywords(self) -> Path:
+        return self.folder / "keywords.txt"
+
+
+def write(
+    folder: Path,
+    fill: Callable[[Path], dict[str, Any]],
+    *,
+    task: Task,
+    label: str,
+    **facts: Any,
+) -> Release:
+    """Writes a release: `fill` puts the files into a temporary folder and gives the metrics.
+
+    The manifest comes last. `facts` are the Manifest's remaining fields. The name holds a hash of every file, the task and
+    the thresholds, so equal names mean equal answers.
+    """
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    metrics = fill(temporary)
+    (temporary / "task.json").write_text(json.dumps(task.spec(), indent=2, ensure_ascii=False))
+    files = {name: sha256(temporary / name) for name in _names(temporary)}
+    content = json.dumps([files, facts["thresholds"]], sort_keys=True)
+    manifest = Manifest(
+        name=f"{label}-{hashlib.sha256(content.encode()).hexdigest()[:10]}",
+        label=label,
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        code=raydistill.__version__,
+        task=task.name,
+        task_fingerprint=task.fingerprint,
+        task_shape=task.shape,
+        files=files,
+        metrics=metrics,
+        **facts,
+    )
+    (temporary / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2, ensure_ascii=False))
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    return verify(folder)
+
+
+def verify(folder: Path, *, expected: Task | None = None) -> Release:
+    """The release in `folder`, every file's hash checked. Raises SetupError on anything amiss.
+
+    `expected` is the task the caller means to serve: another task, or other fields, is refused.
+    """
+    manifest = _manifest(folder)
+    found = set(_names(folder))
+    for name in sorted(found | set(manifest.files)):
+        if Path(name).suffix in UNSAFE:
+            raise SetupError(f"{folder}/{name} is of an unsafe format", todo="publish again")
+        if name not in manifest.files:
+            raise SetupError(f"{folder}/{name} is not in {MANIFEST}", todo="publish again")
+        if name not in found:
+            raise SetupError(f"{folder}/{name} is missing", todo="copy the release again")
+        if sha256(folder / name) != manifest.files[name]:
+            raise SetupError(
+                f"{folder}/{name} was changed after publishing",
+                expected=f"SHA-256 {manifest.files[name][:16]}…",
+                todo="copy or publish the release again",
+            )
+    loaded = task(json.loads((folder / "task.json").read_text()))
+    if loaded.fingerprint != manifest.task_fingerprint:
+        raise SetupError(
+            f"{folder}: task.json has fingerprint {loaded.fingerprint}",
+            expected=manifest.task_fingerprint,
+            todo="publish again",
+        )
+    if expected is not None and loaded.shape != expected.shape:
+        raise SetupError(
+            f"the release {manifest.name} answers task {loaded.name} ({loaded.shape})",
+            expected=f"task {expected.name} ({expected.shape})",
+            todo="choose another release= or task=",
+        )
+    return Release(folder, manifest, loaded)
+
+
+def task_of(folder: Path) -> Task:
+    """The task of a release that was verified before."""
+    return task(json.loads((folder / "task.json").read_text()))
+
+
+def _manifest(folder: Path) -> Manifest:
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise SetupError(
+            f"no release at {folder} ({MANIFEST} is missing)",
+            expected="a folder written by publish",
+            todo="run publish, or set release=",
+        )
+    try:
+        return Manifest(**json.loads(file.read_text()))
+    except (ValueError, TypeError) as problem:
+        raise SetupError(f"{file} cannot be read: {problem}", todo="publish again") from None
+
+
+def _names(folder: Path) -> list[str]:
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+    return sorted(file.relative_to(folder).as_posix() for file in files)
+
+
+def sha256(file: Path) -> str:
+    """The file's SHA-256 as hex."""
+    with file.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

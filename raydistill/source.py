@@ -1,0 +1,189 @@
+"""Sources: where filings and the teacher's answers come from, and how they become chunks.
+
+Postgres tables or a folder of EDGAR files; both give filings with their size, and the sentences of
+some filings as one chunk. Names of the user's tables and columns come from conf/source.
+"""
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from raydistill import filings as edgar
+from raydistill import pgserver, postgres
+from raydistill.chunk import SENTENCES, marked, markers
+from raydistill.errors import FilingError, SetupError
+
+
+class SourceKind(Enum):
+    """Where sentences are read from."""
+
+    postgres = "postgres"
+    edgar = "edgar"
+
+
+@dataclass(kw_only=True, slots=True)
+class TableConfig:
+    """A table of the user's, and our column names mapped to theirs.
+
+    `where` is SQL that narrows it; it is passed as it is, so it must come from a trusted hand.
+    """
+
+    table: str
+    columns: dict[str, str]
+    where: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class SourceConfig:
+    """Where to read. `dsn` is a libpq URI without a password; null runs the embedded server."""
+
+    kind: SourceKind = SourceKind.postgres
+    dsn: str | None = None
+    server: str = "runs/postgres"
+    path: str | None = None
+    filings: TableConfig = field(
+        default_factory=lambda: TableConfig(
+            table="kee.filings",
+            columns={
+                "filing_id": "filing_id",
+                "group": "cik",
+                "form": "form",
+                "filed_at": "filed_at",
+                "teacher_done_at": "teacher_done_at",
+            },
+        )
+    )
+    sentences: TableConfig = field(
+        default_factory=lambda: TableConfig(
+            table="kee.sentences",
+            columns={
+                "id": "sentence_id",
+                "filing_id": "filing_id",
+                "position": "position",
+                "text": "sentence",
+            },
+        )
+    )
+    events: TableConfig = field(
+        default_factory=lambda: TableConfig(
+            table="kee.events",
+            columns={"id": "sentence_id", "filing_id": "filing_id", "text": "sentence"},
+        )
+    )
+
+
+def dsn(config: SourceConfig) -> str:
+    """The database to use: `source.dsn`, or the embedded server, started where it is not running."""
+    return config.dsn or pgserver.start(Path(config.server).absolute())
+
+
+class Sentences(Protocol):
+    """Filings to run the cascade over. Plain and picklable: it travels to read tasks."""
+
+    def filings(self) -> list[tuple[str, int]]:
+        """Every filing and its size (sentences, or an estimate), in a stable order."""
+        ...
+
+    def read(self, filings: list[str]) -> pa.Table:
+        """The chunk of these filings: their sentences in order, and a marker row each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSentences:
+    """Sentences in a table with an index on its filing column."""
+
+    dsn: str
+    table: str
+    columns: dict[str, str]
+    where: str | None = None
+
+    def filings(self) -> list[tuple[str, int]]:
+        postgres.check_columns(self.dsn, self.table, list(self.columns.values()))
+        with postgres.connect(self.dsn, read_only=True) as connection:
+            filing = postgres.identifier(self.columns["filing_id"])
+            query = postgres.sql(
+                "SELECT {filing}::text, count(*) FROM {table} WHERE {where} GROUP BY 1 ORDER BY 1",
+                filing=filing,
+                where=postgres.sql(self.where or "true"),
+                table=postgres.identifier(self.table),
+            )
+            found = postgres.fetch(connection, query)
+        if not found:
+            raise SetupError(
+                f"{self.table} has no rows",
+                expected="sentences to read",
+                todo="fill the table, or set source.sentences.table",
+            )
+        return [(str(row[0]), int(row[1])) for row in found]
+
+    def read(self, filings: list[str]) -> pa.Table:
+        names = {ours: postgres.identifier(theirs) for ours, theirs in self.columns.items()}
+        query = postgres.sql(
+            "SELECT {filing_id}::text AS filing_id, {id}::text AS id, {position}::int AS position,"
+            " {text} AS text FROM {table} WHERE {filing_id} = ANY(%s) ORDER BY 1, 3",
+            table=postgres.identifier(self.table),
+            **names,
+        )
+        batches = list(postgres.scan(self.dsn, query, [filings]))
+        rows = pa.Table.from_batches(batches).append_column(
+            "error", pa.nulls(sum(len(batch) for batch in batches), pa.string())
+        )
+        rows = rows.select(SENTENCES.names).cast(SENTENCES)
+        return pa.concat_tables([rows, markers(filings)])
+
+
+@dataclass(frozen=True, slots=True)
+class EdgarSentences:
+    """EDGAR files as served, in a folder or behind any URL fsspec can list."""
+
+    path: str
+
+    def filings(self) -> list[tuple[str, int]]:
+        found = edgar.find(self.path)
+        if not found:
+            raise SetupError(f"no filings in {self.path}", todo="set source.path=DIR")
+        return [(self._key(name), 1000) for name in found]
+
+    @property
+    def _root(self) -> str:
+        remote = "://" in self.path
+        return self.path.rstrip("/") if remote else str(Path(self.path).absolute())
+
+    def _key(self, name: str) -> str:
+        """The file's path below the folder: the same wherever the folder is mounted."""
+        return name.removeprefix(self._root).lstrip("/") or Path(name).name
+
+    def _name(self, key: str) -> str:
+        single = self._key(self._root) == key
+        return self._root if single and not Path(self._root).is_dir() else f"{self._root}/{key}"
+
+    def read(self, filings: list[str]) -> pa.Table:
+        return pa.concat_tables([self._read(name) for name in filings])
+
+    def _read(self, name: str) -> pa.Table:
+        """One file's sentences; a file that cannot be read is one row with the error's code."""
+        file = self._name(name)
+        try:
+            table = edgar.sentence_table(edgar.read(file, edgar.open_bytes(file)))
+        except FilingError as problem:
+            row = {"filing_id": name, "id": f"{name}#", "error": problem.code}
+            table = pa.Table.from_pylist([row], schema=SENTENCES)
+            return pa.concat_tables([table, markers([name])])
+        ids = pa.array([f"{name}#{one}" for one in table["position"].to_pylist()], pa.string())
+        table = table.set_column(table.schema.get_field_index("id"), "id", ids)
+        names = pa.array([name] * len(table), pa.string())
+        table = table.set_column(table.schema.get_field_index("filing_id"), "filing_id", names)
+        return marked(table) if len(table) else markers([name])
+
+
+def sentences(config: SourceConfig) -> Sentences:
+    """The source of a config."""
+    if config.kind is SourceKind.edgar:
+        if not config.path:
+            raise SetupError("source=edgar without a path", todo="set source.path=DIR")
+        return EdgarSentences(config.path)
+    return PostgresSentences(dsn(config), **asdict(config.sentences))

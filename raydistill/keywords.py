@@ -84,7 +84,8 @@ class Keywords:
 class Losses:
     """`lost`: the rows of the events that do not pass; `by_keyword`: what each keyword lets in.
 
-    Its columns: keyword, events, others, and what no other keyword lets in: events_alone, others_alone.
+    Its columns: keyword, events, others, and those no other keyword lets in: events_alone,
+    others_alone.
     """
 
     lost: Ints
@@ -119,8 +120,8 @@ def learn(
 ) -> Keywords:
     """The fewest keywords that reach `recall` on companies they were not learned from.
 
-    `positive`: the rows with an event. `groups`: their companies. `sample`: the rows drawn at random
-    (None: all), which alone may tell rates; the others serve to learn from.
+    `positive`: the rows with an event. `groups`: their companies. `sample`: the rows drawn at
+    random (None: all), which alone may tell rates; the others serve to learn from.
     """
     if not 0 < recall < 1 or not 1 <= max_words <= 3:
         raise SetupError(
@@ -270,7 +271,7 @@ def _frequent(keys: Ints, rows: Ints, truth: Bools, company: Ints) -> tuple[Any,
 
 
 def _greedy(events: Any, others: Any) -> list[int]:
-    """Columns by what they newly cover; a covered event keeps REPEAT of its weight, an other none."""
+    """Columns by what they newly cover; a covered event keeps REPEAT of its weight."""
     sides = [
         (m.tocsr(), m.tocsc(), np.ones(m.shape[0]), keep)
         for m, keep in ((events, REPEAT), (others, 0.0))

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def keywords_for(texts: Any) -> list[str]:
     found: list[set[str]] = []
     for text in sample.to_pylist():
         words = re.findall("[a-z]{3,}", text.lower())
-        found.append({*words, *(" ".join(pair) for pair in zip(words, words[1:], strict=False))})
+        found.append({*words, *(" ".join(pair) for pair in pairwise(words))})
     counts = Counter(word for words in found for word in words)
     ranked = [word for word, count in counts.most_common() if count > 1]
     low, high = 0, max(0, len(ranked) - KEYWORDS)

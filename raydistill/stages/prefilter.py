@@ -14,7 +14,7 @@ import re
 import sys
 import warnings
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, cast
@@ -47,6 +47,7 @@ _MARK = "re:"
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+Pair = tuple[str, str]
 
 
 @lru_cache(maxsize=1)
@@ -81,19 +82,9 @@ class Entry:
             return False
         return re.fullmatch(r"\w\w", self.words[0][0] + self.words[-1][-1]) is not None
 
-    @property
-    def reference(self) -> str:
-        """The keyword for Python's `re`, with `re.ASCII | re.IGNORECASE`."""
-        if self.regex:
-            return f"(?:{self.regex})"
-        word = f"[{_word_class()}]"
-        start = f"{word}*" if self.open_start else f"(?<!{word})"
-        end = f"{word}*" if self.open_end else f"(?!{word})"
-        return start + f"[{WHITE}]+".join(map(_spelled, self.words)) + end
-
     @cached_property
     def pattern(self) -> "re.Pattern[str]":
-        return re.compile(self.reference, re.ASCII | re.IGNORECASE)
+        return _reference([self])
 
     @property
     def scanned(self) -> bytes:
@@ -159,7 +150,27 @@ def _regex_entry(keyword: str) -> Entry:
 
 def reference_pattern(keywords: Sequence[str]) -> "re.Pattern[str]":
     """What keywords mean, in `re`: a sentence passes if this finds something in its `one_line`."""
-    return re.compile("|".join(entry(k).reference for k in keywords), re.ASCII | re.IGNORECASE)
+    return _reference([entry(k) for k in keywords])
+
+
+def _reference(entries: Sequence[Entry]) -> "re.Pattern[str]":
+    word = f"[{_word_class()}]"
+    starts, ends = (f"(?<!{word})", f"{word}*"), (f"(?!{word})", f"{word}*")
+    regexes = [f"(?:{e.regex})" for e in entries if e.regex]
+    lines = [*_alternatives(entries, starts, ends, _spelled), *regexes]
+    return re.compile("|".join(lines), re.ASCII | re.IGNORECASE)
+
+
+def _alternatives(
+    entries: Sequence[Entry], starts: Pair, ends: Pair, spelled: Callable[[str], str]
+) -> list[str]:
+    """A pattern for all words with the same edges; `starts` and `ends` are closed and open ones."""
+    groups: dict[Pair, list[str]] = {}
+    for e in entries:
+        if not e.regex:
+            words = f"[{WHITE}]+".join(map(spelled, e.words))
+            groups.setdefault((starts[e.open_start], ends[e.open_end]), []).append(words)
+    return [f"{start}(?:{'|'.join(words)}){end}" for (start, end), words in groups.items()]
 
 
 def one_line(text: str) -> str:
@@ -208,9 +219,10 @@ class Prefilter:
 
     def hits(self, text: str) -> list[tuple[int, int, str]]:
         """Where keywords stand: first character, the one past the last, keyword (for display)."""
+        _, ids = self.pairs(pa.array([text], pa.large_string()))
+        entries = [self.entries[i] for i in ids]
         line = one_line(text)
-        found = ((*m.span(), e.keyword) for e in self.entries for m in e.pattern.finditer(line))
-        return sorted(found)
+        return sorted((*m.span(), e.keyword) for e in entries for m in e.pattern.finditer(line))
 
     @cached_property
     def _scanner(self) -> "_Hyperscan | _Regex":
@@ -311,6 +323,7 @@ class _Hyperscan:
         return beside[rows]
 
 
+@lru_cache(maxsize=1)
 def _letter_bytes() -> str:
     """A pattern for the first two bytes of every letter beyond ASCII (and of a few symbols)."""
     seconds: dict[str, set[str]] = {}
@@ -353,11 +366,14 @@ class _Regex:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
-        self.all_words = _re2([e for e in entries if not e.regex])
+        self.all_words = _re2(entries)
 
     def rows(self, chunk: Any) -> Ints:
         """The rows that hold a keyword."""
-        found = _matches(chunk, self.all_words)
+        found = np.zeros(len(chunk), np.bool_)
+        if self.all_words:
+            matched = pc.match_substring_regex(chunk, self.all_words)
+            found |= matched.to_numpy(zero_copy_only=False)
         for number, e in enumerate(self.entries):
             if e.regex:
                 left = np.flatnonzero(~found)
@@ -373,23 +389,11 @@ class _Regex:
         return rows[order], ids[order]
 
 
-def _matches(chunk: Any, pattern: str) -> Bools:
-    if not pattern:
-        return np.zeros(len(chunk), np.bool_)
-    return pc.match_substring_regex(chunk, pattern).to_numpy(zero_copy_only=False).copy()
-
-
 def _re2(entries: Sequence[Entry]) -> str:
     """The words for RE2; it has no look-around, so what stands beside a word is matched too."""
     outside = f"[^{_word_class()}]"
-    groups: dict[tuple[str, str], list[str]] = {}
-    for e in entries:
-        edges = (
-            "" if e.open_start else f"(?:^|{outside})",
-            "" if e.open_end else f"(?:$|{outside})",
-        )
-        groups.setdefault(edges, []).append(f"[{WHITE}]+".join(map(_spelled_re2, e.words)))
-    return "|".join(f"{start}(?:{'|'.join(words)}){end}" for (start, end), words in groups.items())
+    starts, ends = (f"(?:^|{outside})", ""), (f"(?:$|{outside})", "")
+    return "|".join(_alternatives(entries, starts, ends, _spelled_re2))
 
 
 def _spelled_re2(word: str) -> str:

@@ -1,6 +1,6 @@
 """The first stage: drops the sentences without a keyword, so that models see part of a corpus.
 
-A keyword is a word or a phrase: whole words, any case, any white space between words of a phrase.
+A keyword is a word or a phrase: whole words, any case, any white space between words.
 `acqui*` is every word with that beginning, `*ware` every word with that end, `re:...` a regular
 expression, in which case, `\\w`, `\\b`, `\\d` and `\\s` are those of ASCII.
 `reference_pattern` says this exactly, in Python's `re`; the scan gives the same rows.
@@ -28,7 +28,7 @@ from raydistill.errors import SetupError
 
 try:
     import hyperscan as _hyperscan
-except ImportError:  # no wheel for this platform: pyarrow's RE2 does the same (see `_Regex`)
+except ImportError:  # no wheel for this platform: see `_Regex`
     _hyperscan = None
 
 hyperscan: Any = _hyperscan
@@ -38,12 +38,11 @@ SCAN_ROWS = 16_384  # some 3 MB of text: stays in cache, and far below hyperscan
 WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 # No byte of valid UTF-8: no keyword can match across it, and a newline in a sentence needs no care.
 _BREAK = b"\xff"
-# All white space that is not a single space, in UTF-8 bytes.
+# White space that is not a single space, in bytes.
 _ODD_WHITE = [
     *(r"[\t-\r]", r"  ", r"\xc2[\x85\xa0]", r"\xe1\x9a\x80", r"\xe2\x81\x9f"),
     *(r"\xe2\x80[\x80-\x8a\xa8\xa9\xaf]", r"\xe3\x80\x80"),
 ]
-_MARK = "re:"
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -112,9 +111,9 @@ def _bytes_of(c: str) -> str:
 
 def entry(keyword: str) -> Entry:
     """The parts of one keyword; raises SetupError, naming it, for one that cannot be read."""
-    if keyword.startswith(_MARK):
+    if keyword.startswith("re:"):
         return _regex_entry(keyword)
-    text = keyword.strip(" \t\r\n")
+    text = keyword.strip()
     open_start, open_end = text.startswith("*"), text.endswith("*") and len(text) > 1
     words = tuple(re.split(f"[{WHITE}]+", text[open_start : len(text) - open_end].strip(" ")))
     if not all(words) or "*" in "".join(words):
@@ -127,7 +126,7 @@ def entry(keyword: str) -> Entry:
 
 
 def _regex_entry(keyword: str) -> Entry:
-    regex = keyword.removeprefix(_MARK)
+    regex = keyword.removeprefix("re:")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -197,8 +196,7 @@ class Prefilter:
         return (Prefilter, (self.keywords,))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        texts = batch["text"]
-        return batch.filter(pc.or_(self.mask(texts), pc.is_null(texts)))
+        return batch.filter(pc.or_(self.mask(batch["text"]), pc.is_null(batch["text"])))
 
     def mask(self, texts: "pa.Array | pa.ChunkedArray") -> pa.BooleanArray:
         """Whether each text holds a keyword; false for null."""
@@ -209,8 +207,7 @@ class Prefilter:
 
     def pairs(self, texts: "pa.Array | pa.ChunkedArray") -> tuple[Ints, Ints]:
         """Each row and keyword number that are found together, once, in the order of the rows."""
-        rows: list[Ints] = [np.empty(0, np.int64)]
-        ids: list[Ints] = [np.empty(0, np.int64)]
+        rows, ids = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for first, chunk in _chunks(texts):
             chunk_rows, chunk_ids = self._scanner.pairs(chunk)
             rows.append(first + chunk_rows)
@@ -272,8 +269,9 @@ class _Hyperscan:
         try:
             database.compile(expressions=expressions, ids=ids, elements=len(ids), flags=flags)
         except hyperscan.error as problem:
-            number = int(re.sub(r".*index (\d+)\D*$", r"\1", str(problem)))
-            raise SetupError(f"keyword {self.entries[ids[number]].keyword!r}: {problem}") from None
+            index = re.search(r"index (\d+)", str(problem))
+            found = self.entries[ids[int(index[1])]].keyword if index else "of " + str(len(ids))
+            raise SetupError(f"keyword {found!r}: {problem}") from None
         return database
 
     def rows(self, chunk: Any) -> Ints:
@@ -288,25 +286,23 @@ class _Hyperscan:
     def pairs(self, chunk: Any) -> tuple[Ints, Ints]:
         """The rows and the keywords found in them, each pair once, ordered."""
         rows, ids, sure = self._candidates(chunk)
-        both = rows * len(self.entries) + ids
-        _, first = np.unique(both, return_index=True)
+        _, first = np.unique(rows * len(self.entries) + ids, return_index=True)
         rows, ids, sure = rows[first], ids[first], sure[first]
         sure[~sure] = _confirmed(self.entries, chunk, rows[~sure], ids[~sure])
         return rows[sure], ids[sure]
 
     def _candidates(self, chunk: Any) -> tuple[Ints, Ints, Bools]:
         """Row and keyword of each match, with repeats, and whether it needs no confirmation."""
-        rows, ids = _scanned(self.words, chunk, _BREAK)
-        odd = np.unique(_scanned(self.white, chunk, _BREAK)[0])
-        if len(
-            odd
-        ):  # phrases are sought with single spaces: other rows get those, and a second scan
+        joined = _joined(chunk)
+        rows, ids = _scanned(self.words, joined)
+        odd = np.unique(_scanned(self.white, joined)[0])
+        if len(odd):  # phrases are sought with single spaces: give such rows those, and scan again
             spaced = pc.replace_substring_regex(chunk.take(pa.array(odd)), f"[{WHITE}]+", " ")
-            more_rows, more_ids = _scanned(self.words, spaced, _BREAK)
+            more_rows, more_ids = _scanned(self.words, _joined(spaced))
             rows, ids = np.concatenate([rows, odd[more_rows]]), np.concatenate([ids, more_ids])
         if self.regexes is not None:
             lines = pc.replace_substring(chunk, "\n", " ")
-            more_rows, more_ids = _scanned(self.regexes, lines, b"\n")
+            more_rows, more_ids = _scanned(self.regexes, _joined(lines, b"\n"))
             rows, ids = np.concatenate([rows, more_rows]), np.concatenate([ids, more_ids])
         return rows, ids, self.plain[ids] & ~self._beside_letter(chunk, rows)
 
@@ -314,10 +310,9 @@ class _Hyperscan:
         """Whether the row of each match has what only bytes take for a word break: `né`, `én`."""
         beside = np.zeros(len(chunk), np.bool_)
         beside[rows] = True
-        hit = np.flatnonzero(beside)
-        ascii_ = pc.string_is_ascii(chunk.take(pa.array(hit))).to_numpy(zero_copy_only=False)
-        hit = hit[~ascii_]
-        found, _ = _scanned(self.letters, chunk.take(pa.array(hit)), _BREAK)
+        ascii_ = pc.string_is_ascii(chunk.filter(pa.array(beside))).to_numpy(zero_copy_only=False)
+        hit = np.flatnonzero(beside)[~ascii_]
+        found, _ = _scanned(self.letters, _joined(chunk.take(pa.array(hit))))
         beside[:] = False
         beside[hit[found]] = True
         return beside[rows]
@@ -335,14 +330,24 @@ def _letter_bytes() -> str:
 
 def _compiled(expressions: list[str]) -> Any:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    lines = [e.encode() for e in expressions]
-    database.compile(expressions=lines, ids=list(range(len(lines))), elements=len(lines), flags=0)
+    lines, ids = [e.encode() for e in expressions], list(range(len(expressions)))
+    database.compile(expressions=lines, ids=ids, elements=len(ids), flags=0)
     return database
 
 
-def _scanned(database: Any, chunk: Any, separator: bytes) -> tuple[Ints, Ints]:
+def _joined(chunk: Any, separator: bytes = _BREAK) -> tuple[Any, Ints]:
+    """The texts as one buffer, and where each ends in it."""
+    span, texts = pa.array([0, len(chunk)], pa.int64()), chunk.cast(pa.large_binary())
+    column = pa.LargeListArray.from_arrays(span, texts)
+    joined = pc.binary_join(column, pa.scalar(separator, pa.large_binary()))
+    ends = np.cumsum(pc.binary_length(chunk).to_numpy()) + np.arange(len(chunk))
+    return joined.buffers()[2], ends
+
+
+def _scanned(database: Any, joined: tuple[Any, Ints]) -> tuple[Ints, Ints]:
     """Row and keyword of every match hyperscan reports: one for each end of a match."""
-    if database is None or not len(chunk):
+    body, row_ends = joined
+    if database is None or not len(row_ends):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     ends, ids = array("q"), array("q")
     end, number = ends.append, ids.append
@@ -351,13 +356,7 @@ def _scanned(database: Any, chunk: Any, separator: bytes) -> tuple[Ints, Ints]:
         end(stop)
         number(keyword)
 
-    column = pa.LargeListArray.from_arrays(
-        pa.array([0, len(chunk)], pa.int64()), chunk.cast(pa.large_binary())
-    )
-    joined = pc.binary_join(column, pa.scalar(separator, pa.large_binary()))
-    database.scan(memoryview(joined.buffers()[2]), match_event_handler=matched)
-    lengths = pc.binary_length(chunk).to_numpy()
-    row_ends = np.cumsum(lengths) + np.arange(len(chunk))
+    database.scan(memoryview(body), match_event_handler=matched)
     return np.searchsorted(row_ends, np.frombuffer(ends, np.int64)), np.frombuffer(ids, np.int64)
 
 
@@ -370,10 +369,8 @@ class _Regex:
 
     def rows(self, chunk: Any) -> Ints:
         """The rows that hold a keyword."""
-        found = np.zeros(len(chunk), np.bool_)
-        if self.all_words:
-            matched = pc.match_substring_regex(chunk, self.all_words)
-            found |= matched.to_numpy(zero_copy_only=False)
+        matched = pc.match_substring_regex(chunk, self.all_words or "$^.")  # or nothing
+        found = matched.to_numpy(zero_copy_only=False).copy()
         for number, e in enumerate(self.entries):
             if e.regex:
                 left = np.flatnonzero(~found)

@@ -1,40 +1,76 @@
 """build: teacher rows become a dataset.
 
 Positives are the teacher's events by sentence; negatives are sentences of filings that the teacher
-has finished and found nothing in: hard ones pass the learned prefilter, easy ones do not. Companies
-never straddle splits.
+has finished and found nothing in: boilerplate, hard ones (the learned prefilter passes them), easy
+ones. One label a text, no near-duplicates, and no company or near-duplicate in two splits.
+
+Rows are spilled to disk by text and worked on in parts by `workers` processes, so memory does not
+grow with the table. It runs on one machine: 12 million rows are minutes of work there.
 """
 
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.stats import beta
 
-from raydistill import dataset, keywords, postgres
-from raydistill.answer import Answer
-from raydistill.dataset import SCHEMA, SPLITS, Dataset, share, split_of
-from raydistill.errors import AnswerError, SetupError
+from raydistill import audit, build_near, consolidate, dataset, keywords, spill
+from raydistill.build_read import Gathered, Wish, gathered
+from raydistill.build_steps import (
+    BOILERPLATE,
+    EASY,
+    EVENT,
+    HARD,
+    REJECTS,
+    Choose,
+    Chosen,
+    Classify,
+    Label,
+    Plan,
+    Splits,
+    Write,
+    Written,
+)
+from raydistill.dataset import SPLITS, Dataset
+from raydistill.errors import SetupError
 from raydistill.fields import Text
+from raydistill.intervals import bootstrap
+from raydistill.keywords import Keywords
 from raydistill.progress import table
-from raydistill.source import SourceConfig, TableConfig, dsn
+from raydistill.source import SourceConfig
 from raydistill.stages.prefilter import Prefilter
 from raydistill.task import Task
 from raydistill.tasks import TASKS
 from raydistill.tokenizer import Tokenizer
 
+LEARN_ROWS = 150_000  # texts of either kind that keywords are learned from and tested on
+TOKENIZER_ROWS = 200_000
+SHARD_ROWS = 100_000
+_BINS = 20  # bits of a place that decide how many negatives are taken
+KINDS = {BOILERPLATE: "boilerplate", HARD: "hard", EASY: "easy"}
+
 
 @dataclass(kw_only=True, slots=True)
 class SplitConfig:
-    """Shares of companies in val and test; `holdout` names a file of companies that are all test."""
+    """Shares of companies in val and test.
+
+    `holdout` names a file of companies that are all test; `after` is a date from which on rows are
+    test, and companies then stand on both sides of it.
+    """
 
     val: float = 0.1
     test: float = 0.2
     holdout: str | None = None
+    after: str | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -47,280 +83,348 @@ class Config:
     task: str = "filing_events"
     split: SplitConfig = field(default_factory=SplitConfig)
     confidence: int = 0
+    sample: int = 0
     negatives: float = 2.0
     hard: float = 0.7
+    boilerplate: float = 0.1
+    repeats: int = 10
+    dedup: bool = True
+    near: float = 0.8
+    merge: dict[str, str] = field(default_factory=dict)
+    corpus: str | None = None
     recall: float = 0.995
     head: int = 4000
     vocabulary: int = 8000
     positions: int = 256
     seed: int = 0
+    workers: int = 2
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise SetupError(
                 f"task={self.task}", expected=" | ".join(sorted(TASKS)), todo="set task=NAME"
             )
-        if not 0 <= self.hard <= 1 or self.negatives < 0:
+        if min(self.hard, self.boilerplate, self.negatives) < 0 or self.hard + self.boilerplate > 1:
             raise SetupError(
-                f"hard={self.hard}, negatives={self.negatives}",
-                expected="hard in 0..1 and negatives of at least 0",
+                f"hard={self.hard}, boilerplate={self.boilerplate}, negatives={self.negatives}",
+                expected="hard and boilerplate of at least 0, together at most 1, negatives >= 0",
             )
-
-
-@dataclass(slots=True)
-class Teacher:
-    """What the teacher said, read in one snapshot."""
-
-    filings: dict[str, dict[str, Any]]
-    answers: dict[str, Answer]
-    texts: dict[str, str]
-    filing_of: dict[str, str]
-    rejects: Counter[str]
+        if not 0.5 <= self.near <= 1 or self.sample < 0 or self.workers < 1 or self.repeats < 2:
+            raise SetupError(
+                f"near={self.near}, sample={self.sample}, workers={self.workers},"
+                f" repeats={self.repeats}",
+                expected="near in 0.5..1, sample >= 0, workers >= 1, repeats >= 2",
+            )
+        names = {one.name for one in TASKS[self.task].fields}
+        if self.confidence and "confidence" not in names:
+            raise SetupError(f"confidence={self.confidence}", expected="a task with confidence")
 
 
 def run(config: Config) -> Dataset:
     """Builds the dataset of `config`; prints what is in it."""
-    task = TASKS[config.task]
-    database = dsn(config.source)
-    with postgres.snapshot(database, config.source.events.table) as snapshot:
-        teacher = _teacher(database, config, task, snapshot)
-        _refuse_empty(teacher, config)
-        positives = _positives(teacher, task)
-        candidates = _candidates(database, config, teacher, snapshot, len(positives))
-    learned = _keywords(positives, candidates, config)
-    negatives = _negatives(candidates, learned.keywords, len(positives), config)
-    rows = pa.concat_tables([positives, negatives])
-    splits = _split(rows, config)
-    train = splits["train"]
-    task = _with_heads(task, teacher, train, config)
-    tokenizer = _tokenizer(task, train, config)
-
-    def fill(folder: Path) -> dict[str, Any]:
-        for name in SPLITS:
-            (folder / name).mkdir()
-            pq.write_table(splits[name], folder / name / "00000.parquet")
-        learned.write(folder / "keywords.txt")
-        return _manifest(config, teacher, splits, learned)
-
-    made = dataset.write(Path(config.out), fill, task=task, tokenizer=tokenizer)
-    _print(made, learned)
+    out = Path(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        # Beside the dataset, not in /tmp: it is as large as the rows.
+        name = f".{out.name}."
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=name, dir=out.parent)))
+        processes = spill.pool(config.workers)
+        if processes is not None:
+            stack.enter_context(processes)
+        plan = _plan(config, work / "rows")
+        wish = Wish(config.sample, config.negatives)
+        read = gathered(config.source, plan, wish, processes)
+        made = _Build(config, read, processes).dataset()
+    _print(made)
     return made
 
 
-def _read(database: str, config: TableConfig, snapshot: str) -> Iterable[pa.RecordBatch]:
-    for one in postgres.ranges(database, config.table):
-        yield from postgres.read_range(
-            database, config.table, config.columns, one, snapshot=snapshot, where=config.where
-        )
-
-
-def _teacher(database: str, config: Config, task: Task, snapshot: str) -> Teacher:
-    """Filings and, by sentence, the teacher's answers in the task's one form."""
-    source = config.source
-    fields = {one.name: one.name for one in task.fields}
-    source.events.columns = {**fields, **source.events.columns}
-    for one in (source.filings, source.sentences, source.events):
-        postgres.check_columns(database, one.table, list(one.columns.values()))
-    filings: dict[str, dict[str, Any]] = {}
-    for batch in _read(database, source.filings, snapshot):
-        filings |= {str(row["filing_id"]): row for row in batch.to_pylist()}
-    records: dict[str, list[dict[str, Any]]] = {}
-    teacher = Teacher(filings, {}, {}, {}, Counter())
-    for batch in _read(database, source.events, snapshot):
-        for row in batch.to_pylist():
-            if str(row["filing_id"]) not in filings:
-                teacher.rejects["unknown_filing"] += 1
-                continue
-            id = str(row["id"])
-            records.setdefault(id, []).append(row)
-            teacher.texts[id], teacher.filing_of[id] = row["text"], str(row["filing_id"])
-    for id, found in records.items():
-        if min(int(row.get("confidence") or 0) for row in found) < config.confidence:
-            teacher.rejects["low_confidence"] += 1
-            continue
-        try:
-            teacher.answers[id] = task.answer(found, teacher.texts[id])
-        except AnswerError as problem:
-            teacher.rejects[problem.code] += 1
-    return teacher
-
-
-def _refuse_empty(teacher: Teacher, config: Config) -> None:
-    if not teacher.answers:
-        raise SetupError(
-            f"{config.source.events.table} gives no answer ({dict(teacher.rejects) or 'no rows'})",
-            expected="the teacher's events",
-            todo="fill the table, or correct source.events.table and source.events.where",
-        )
-
-
-def _row(
-    id: str, text: str, answer: str, keep: bool, task: str, filing: dict[str, Any]
-) -> dict[str, Any]:
-    filed = filing.get("filed_at")
-    return {
-        "id": id,
-        "group": str(filing["group"]),
-        "task": task,
-        "text": text,
-        "answer": answer,
-        "weight": 1.0,
-        "keep": keep,
-        "form": filing.get("form"),
-        "year": filed.year if filed else None,
-    }
-
-
-def _positives(teacher: Teacher, task: Task) -> pa.Table:
-    rows = [
-        _row(id, teacher.texts[id], task.render(answer), True, task.name,
-             teacher.filings[teacher.filing_of[id]])
-        for id, answer in sorted(teacher.answers.items())
-    ]  # fmt: skip
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _candidates(
-    database: str, config: Config, teacher: Teacher, snapshot: str, positives: int
-) -> pa.Table:
-    """A keyed sample of sentences of finished filings in which the teacher found nothing.
-
-    About ten times the negatives that are wanted, so that hard ones can be chosen among them.
-    """
-    finished = {
-        id: row for id, row in teacher.filings.items() if row.get("teacher_done_at") is not None
-    }
-    wanted = int(positives * config.negatives * 10) + 1000
-    empty = TASKS[config.task].render(Answer())
-    total = _sentence_count(database, config)
-    rate = min(1.0, wanted / max(1, total))
-    rows: list[dict[str, Any]] = []
-    for batch in _read(database, config.source.sentences, snapshot):
-        for row in batch.to_pylist():
-            id, filing = str(row["id"]), finished.get(str(row["filing_id"]))
-            if filing is None or id in teacher.filing_of or share(id, config.seed) >= rate:
-                continue
-            if row["text"]:
-                rows.append(_row(id, row["text"], empty, False, config.task, filing))
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _sentence_count(database: str, config: Config) -> int:
-    name = config.source.sentences.table
-    query = postgres.sql("SELECT count(*) FROM {t}", t=postgres.identifier(name))
-    return int(postgres.fetch(database, query)[0][0])
-
-
-def _keywords(positives: pa.Table, candidates: pa.Table, config: Config) -> Any:
-    """The prefilter learned on every company that is not kept back for test."""
-    rows = pa.concat_tables([positives, candidates])
-    splits = _split(rows, config)
-    learn = pa.concat_tables([splits["train"], splits["val"]])
-    return keywords.learn(
-        learn["text"].to_pylist(),
-        np.asarray(learn["keep"]),
-        learn["group"].to_pylist(),
-        recall=config.recall,
+def _plan(config: Config, work: Path) -> Plan:
+    split = config.split
+    try:
+        after = date.fromisoformat(split.after) if split.after else None
+    except ValueError:
+        raise SetupError(f"split.after={split.after}", expected="a date: 2024-01-01") from None
+    return Plan(
+        work=str(work),
+        task=config.task,
+        splits=Splits(config.seed, split.val, split.test, _holdout(split.holdout), after),
         seed=config.seed,
+        buckets=1,
+        floor=config.confidence,
+        repeats=config.repeats,
+        merge=consolidate.resolved(config.merge),
     )
 
 
-def _negatives(candidates: pa.Table, words: list[str], positives: int, config: Config) -> pa.Table:
-    """The stated number of negatives, hard ones first; easy ones fill what hard ones lack."""
-    wanted = int(positives * config.negatives)
-    hard = np.asarray(Prefilter(words).mask(candidates["text"]))
-    order = np.argsort([share(id, config.seed + 1) for id in candidates["id"].to_pylist()])
-    hards, easies = order[hard[order]], order[~hard[order]]
-    count = min(len(hards), int(wanted * config.hard))
-    chosen = np.concatenate([hards[:count], easies[: wanted - count]])
-    return candidates.take(pa.array(np.sort(chosen)))
-
-
-def _split(rows: pa.Table, config: Config) -> dict[str, pa.Table]:
-    """The rows of each split, in an order that the seed alone decides."""
-    kept = _holdout(config)
-    splits = config.split
-    test = 0.0 if kept is not None else splits.test
-    groups = rows["group"].to_pylist()
-    where = {
-        group: "test"
-        if kept is not None and group in kept
-        else split_of(group, seed=config.seed, val=splits.val, test=test)
-        for group in set(groups)
-    }
-    ids = rows["id"].to_pylist()
-    order = sorted(range(len(ids)), key=lambda at: share(ids[at], config.seed))
-    out: dict[str, list[int]] = {name: [] for name in SPLITS}
-    for at in order:
-        out[where[groups[at]]].append(at)
-    return {name: rows.take(pa.array(chosen, pa.int64())) for name, chosen in out.items()}
-
-
-def _holdout(config: Config) -> set[str] | None:
-    if config.split.holdout is None:
+def _holdout(file: str | None) -> frozenset[str] | None:
+    if file is None:
         return None
-    file = Path(config.split.holdout)
-    if not file.is_file():
+    if not Path(file).is_file():
         raise SetupError(f"split.holdout={file} is missing", expected="one company a line")
-    return set(file.read_text().split())
+    return frozenset(line.strip() for line in Path(file).read_text().splitlines() if line.strip())
 
 
-def _with_heads(task: Task, teacher: Teacher, train: pa.Table, config: Config) -> Task:
-    """The task with the train split's frequent values of open fields as single tokens."""
-    ids = set(train["id"].to_pylist())
-    heads: dict[str, list[str]] = {}
-    for one in task.fields:
-        if isinstance(one, Text):
-            found = Counter(
-                str(record[one.name])
-                for id, answer in teacher.answers.items()
-                if id in ids
-                for record in answer.records
+class _Build:
+    """The way from spilled rows to a dataset; holds what the manifest will say."""
+
+    def __init__(
+        self, config: Config, read: Gathered, processes: ProcessPoolExecutor | None
+    ) -> None:
+        self.config, self.read, self.plan = config, read, read.plan
+        # Few rows are done sooner here than processes start.
+        self.processes = processes if self.plan.buckets > 4 else None
+        self.counts = Counter(read.counts)
+        self.rejects: Counter[str] = Counter()
+
+    def dataset(self) -> Dataset:
+        learned = self._learned(self._labelled())
+        limits, tested = self._limits(learned)
+        chosen, shards = self._chosen(limits)
+        self.counts["chosen"] = sum(len(one.share) for one in chosen)
+        starts = self._without_near(chosen)
+        scored = min(1.0, audit.SCORED / max(1, self.counts["chosen"]))
+        step = Write(self.plan, tuple(starts), scored)
+        written = list(spill.run(step, range(shards), self.processes))
+        self.counts["written"] = sum(sum(one.rows.values()) for one in written)
+        types = _types(written)
+        task = self._with_heads(types["train"])
+        folder = self.plan.folder("splits")
+        tokenizer = _tokenizer(folder, task, self.config)
+
+        def fill(made: Path) -> dict[str, Any]:
+            for name in SPLITS:
+                (folder / name).rename(made / name)
+            learned.write(made / "keywords.txt")
+            self._rejects(made / "rejects.parquet")
+            heads = {f.name: list(f.vocabulary) for f in task.fields if isinstance(f, Text)}
+            near = consolidate.write(made / "types.csv", types["all"], heads)
+            audit.write(made, audit.worst([s for one in written for s in one.suspects]))
+            return self._manifest(written, learned, tested, near)
+
+        return dataset.write(Path(self.config.out), fill, task=task, tokenizer=tokenizer)
+
+    def _labelled(self) -> pa.Table:
+        """One label a text; gives the rows to learn keywords from."""
+        kinds = (self.read.teacher_rows, max(self.read.candidates, 1))
+        rates = (min(1.0, LEARN_ROWS / max(1, kinds[0])), min(1.0, LEARN_ROWS / kinds[1]))
+        ids: list[Any] = []
+        samples: list[pa.Table] = []
+        for one in spill.run(Label(self.plan, rates), range(self.plan.buckets), self.processes):
+            self.counts.update(one.counts)
+            self.rejects.update(one.rejects)
+            ids.append(one.ids)
+            samples.append(one.sample)
+        shutil.rmtree(self.plan.folder("teacher"))
+        shutil.rmtree(self.plan.folder("sentences"))
+        if not self.counts["events"]:
+            raise SetupError(
+                f"{self._name()} gives no answer ({dict(self.rejects) or 'no rows'})",
+                expected="the teacher's events",
+                todo="fill the table, or correct source.events.table and source.events.where",
             )
-            common = [(value, n) for value, n in found.most_common(config.head) if n > 1]
-            heads[one.name] = [value for value, _ in sorted(common, key=lambda p: (-p[1], p[0]))]
-    return task.with_vocabulary(heads)
+        each = np.unique(np.concatenate(ids), return_counts=True)[1]
+        self.counts["ids_with_two_texts"] = int((each > 1).sum())
+        return pa.concat_tables(samples).sort_by("share")
+
+    def _name(self) -> str:
+        source = self.config.source
+        return source.path if source.path and source.kind.value == "rows" else source.events.table
+
+    def _learned(self, sample: pa.Table) -> Keywords:
+        """The prefilter and the audit's model, learned on every company that is not in test."""
+        texts, groups = sample["text"].to_pylist(), sample["group"].to_pylist()
+        keep = np.asarray(sample["keep"])
+        learned = keywords.learn(
+            texts,
+            keep,
+            groups,
+            recall=self.config.recall,
+            seed=self.config.seed,
+            sample=np.asarray(sample["random"]),
+        )
+        audit.fit(texts, keep, groups, Path(self.plan.work) / "models.npy")
+        return learned
+
+    def _limits(self, learned: Keywords) -> tuple[tuple[int, ...], dict[str, Any]]:
+        """For each kind the last place taken, and what the keywords do on the test companies."""
+        have = np.zeros((4, 1 << _BINS), np.int64)
+        tested: list[pa.Table] = []
+        step = Classify(self.plan, tuple(learned.keywords))
+        for one in spill.run(step, range(self.plan.buckets), self.processes):
+            place = (one.share >> np.uint64(64 - _BINS)).astype(np.int64)
+            np.add.at(have, (one.kind, place), 1)
+            tested.append(one.tested)
+        wanted = int(have[EVENT].sum() * self.config.negatives)
+        counts = have.sum(axis=1)
+        take = shares(wanted, self.config, {kind: int(counts[kind]) for kind in KINDS})
+        limits: list[int] = []
+        for kind in range(EVENT):
+            # The first bins that hold as many as are wanted; at most one bin's rows too many.
+            bins = int(np.searchsorted(np.cumsum(have[kind]), take[kind])) + 1 if take[kind] else 0
+            limits.append(max(0, min(bins, 1 << _BINS) * 2 ** (64 - _BINS) - 1))
+        return (*limits, 2**64 - 1), held_out(pa.concat_tables(tested), self.config.seed)
+
+    def _chosen(self, limits: tuple[int, ...]) -> tuple[list[Chosen], int]:
+        rows = self.counts["events"] * (1 + self.config.negatives)
+        shards = 1 + int(min(rows, self.counts["events"] + self.counts["nothing"])) // SHARD_ROWS
+        step = Choose(self.plan, limits, shards)
+        return list(spill.run(step, range(self.plan.buckets), self.processes)), shards
+
+    def _without_near(self, chosen: list[Chosen]) -> list[int]:
+        """Marks near-duplicates; gives the first row of each bucket."""
+        found = build_near.search(self.plan, chosen, self.config.near, within=self.config.dedup)
+        self.counts.update(found.counts)
+        return found.starts
+
+    def _with_heads(self, types: dict[str, Counter[str]]) -> Task:
+        """The task with the train split's frequent values of open fields as single tokens."""
+        size = self.config.head
+        heads = {name: consolidate.head(counts, size) for name, counts in types.items()}
+        return TASKS[self.config.task].with_vocabulary(heads)
+
+    def _rejects(self, file: Path) -> None:
+        with pq.ParquetWriter(file, REJECTS) as writer:
+            for part in sorted(self.plan.folder("rejects").glob("*.parquet")):
+                writer.write_table(pq.read_table(part))
+
+    def _manifest(
+        self, written: list[Written], learned: Keywords, tested: dict[str, Any], near: Any
+    ) -> dict[str, Any]:
+        config, source = self.config, self.config.source
+        kinds = sum((one.kinds for one in written), Counter())
+        prefilter: dict[str, Any] = {
+            "keywords": len(learned.keywords), "claim": learned.claim, "recall": learned.recall,
+            "recall_lower": learned.lower, "pass_rate": learned.pass_rate, "held_out": tested,
+        }  # fmt: skip
+        if config.corpus:
+            prefilter["corpus"] = corpus_pass(Path(config.corpus), learned.keywords)
+        tables = {"events": source.events.table, "sentences": source.sentences.table}
+        return {
+            "counts": {
+                name: {
+                    "rows": sum(one.rows[name] for one in written),
+                    "events": sum(one.events[name] for one in written),
+                    "companies": len(set[str]().union(*(one.groups[name] for one in written))),
+                    **{kind: kinds[name, number] for number, kind in KINDS.items()},
+                }
+                for name in SPLITS
+            },
+            "account": dict(sorted(self.counts.items())),
+            "rejects": dict(sorted(self.rejects.items())),
+            "seed": config.seed,
+            "restarts": self.read.restarts,
+            "filters": {
+                "confidence": config.confidence, "where": source.events.where,
+                "sample": config.sample, "near": config.near, "dedup": config.dedup,
+            },
+            "split": {"val": config.split.val, "test": config.split.test,
+                      "holdout": config.split.holdout, "after": config.split.after},
+            "negatives": {"ratio": config.negatives, "hard": config.hard,
+                          "boilerplate": config.boilerplate, "repeats": config.repeats},
+            "merge": dict(config.merge),
+            "suggested_merges": {field: len(each) for field, each in near.items()},
+            "prefilter": prefilter,
+            "source": {"rows": source.path} if source.kind.value == "rows" else tables,
+            "positions": config.positions,
+        }  # fmt: skip
 
 
-def _tokenizer(task: Task, train: pa.Table, config: Config) -> Tokenizer:
+def shares(wanted: int, config: Config, have: dict[int, int]) -> dict[int, int]:
+    """How many negatives of each kind: the stated shares; what one kind lacks, others fill."""
+    take = {
+        BOILERPLATE: min(have[BOILERPLATE], int(wanted * config.boilerplate)),
+        HARD: min(have[HARD], int(wanted * config.hard)),
+    }
+    take[EASY] = min(
+        have[EASY], wanted - int(wanted * config.boilerplate) - int(wanted * config.hard)
+    )
+    for kind in (EASY, HARD, BOILERPLATE):
+        lack = wanted - sum(take.values())
+        take[kind] += min(lack, have[kind] - take[kind])
+    return take
+
+
+def held_out(tested: pa.Table, seed: int) -> dict[str, Any]:
+    """Recall on the test companies' randomly drawn rows, its 95 % interval, and what passes.
+
+    `low` is the lower of two bounds: companies drawn again, and Clopper-Pearson's, which still says
+    something where every event passes.
+    """
+    keep, passed = np.asarray(tested["keep"]), np.asarray(tested["passed"])
+    groups = tested["group"].to_pylist()
+    events = int(keep.sum())
+    found = int((keep & passed).sum())
+    low, high = bootstrap(groups, (keep & passed).astype(float), keep.astype(float), seed=seed)
+    low = min(low, float(beta.ppf(0.025, found, events - found + 1))) if found else 0.0
+    return {
+        "events": events,
+        "companies": len({group for group, one in zip(groups, keep, strict=True) if one}),
+        "recall": float(passed[keep].mean()) if events else None,
+        "low": low,
+        "high": high,
+        "others_rejected": float(1 - passed[~keep].mean()) if (~keep).any() else None,
+    }
+
+
+def corpus_pass(file: Path, words: list[str]) -> dict[str, float]:
+    """How many sentences of a Parquet file (`sentence` or `text`) the keywords turn away."""
+    try:
+        opened = pq.ParquetFile(file)
+        column = next(n for n in ("sentence", "text") if n in opened.schema_arrow.names)
+    except (OSError, pa.ArrowException, StopIteration):
+        raise SetupError(
+            f"corpus={file}", expected="Parquet with a column sentence or text"
+        ) from None
+    prefilter, rows, passed = Prefilter(words), 0, 0
+    for batch in opened.iter_batches(65_536, columns=[column]):
+        mask = prefilter.mask(batch[column])
+        rows, passed = rows + len(mask), passed + int(np.asarray(mask).sum())
+    return {"sentences": rows, "rejected": 1 - passed / max(1, rows)}
+
+
+def _types(written: list[Written]) -> dict[str, dict[str, Counter[str]]]:
+    """Counts of each open field's values, by split and over all."""
+    out: dict[str, dict[str, Counter[str]]] = {}
+    for name in (*SPLITS, "all"):
+        parts = [one.types[split] for one in written for split in SPLITS if name in (split, "all")]
+        out[name] = {f: sum((p[f] for p in parts), Counter[str]()) for f in parts[0]}
+    return out
+
+
+def _tokenizer(folder: Path, task: Task, config: Config) -> Tokenizer:
+    texts: list[str] = []
+    for file in sorted((folder / "train").glob("*.parquet")):
+        for batch in pq.ParquetFile(file).iter_batches(columns=["text"]):
+            if len(texts) < TOKENIZER_ROWS:
+                texts += batch["text"].to_pylist()
     # The compact target's tokens do not depend on how it spells.
     target = task.target("compact", positions=config.positions, spell=list, unspell="".join)
-    return Tokenizer.learn(train["text"].to_pylist(), target.tokens(), vocabulary=config.vocabulary)
+    return Tokenizer.learn(texts[:TOKENIZER_ROWS], target.tokens(), vocabulary=config.vocabulary)
 
 
-def _manifest(
-    config: Config, teacher: Teacher, splits: dict[str, pa.Table], learned: Any
-) -> dict[str, Any]:
-    counts = {
-        name: {
-            "rows": len(rows),
-            "events": sum(rows["keep"].to_pylist()),
-            "companies": len(set(rows["group"].to_pylist())),
-        }
-        for name, rows in splits.items()
-    }
-    return {
-        "counts": counts,
-        "rejects": dict(teacher.rejects),
-        "seed": config.seed,
-        "filters": {"confidence": config.confidence, "where": config.source.events.where},
-        "negatives": {"ratio": config.negatives, "hard": config.hard},
-        "prefilter": {"keywords": len(learned.keywords), "claim": learned.claim},
-        "source": {
-            "events": config.source.events.table,
-            "sentences": config.source.sentences.table,
-        },
-        "positions": config.positions,
-    }
-
-
-def _print(made: Dataset, learned: Any) -> None:
+def _print(made: Dataset) -> None:
+    manifest = made.manifest
+    names = ("rows", "events", "companies", *KINDS.values())
     rows = [
-        (name, f"{c['rows']:,}", f"{c['events']:,}", f"{c['companies']:,}")
-        for name, c in made.manifest["counts"].items()
+        (split, *(f"{each[name]:,}" for name in names))
+        for split, each in manifest["counts"].items()
     ]
-    print(table(rows, ("split", "sentences", "with events", "companies")))
-    if made.manifest["rejects"]:
-        print("rejected:", ", ".join(f"{k} {v}" for k, v in made.manifest["rejects"].items()))
-    print(f"prefilter: {len(learned.keywords)} keywords, {learned.claim}")
+    print(table(rows, ("split", "sentences", "with events", "companies", *KINDS.values())))
+    account = [f"{name.replace('_', ' ')} {n:,}" for name, n in manifest["account"].items()]
+    print("account:", ", ".join(account))
+    if manifest["rejects"]:
+        print("rejected:", ", ".join(f"{k} {v:,}" for k, v in manifest["rejects"].items()))
+    learned = manifest["prefilter"]
+    print(f"prefilter: {learned['keywords']} keywords, {learned['claim']}")
+    held = learned["held_out"]
+    if held["events"]:
+        print(
+            f"prefilter on the test companies: recall {held['recall']:.3f}"
+            f" ({held['low']:.3f} to {held['high']:.3f}, {held['events']:,} events of"
+            f" {held['companies']:,} companies)"
+        )
+    if "corpus" in learned:
+        corpus = learned["corpus"]
+        print(f"prefilter on {corpus['sentences']:,} sentences: {corpus['rejected']:.1%} rejected")
     print(f"dataset: {made.folder} ({made.fingerprint})")

@@ -22,6 +22,7 @@ class SourceKind(Enum):
 
     postgres = "postgres"
     edgar = "edgar"
+    rows = "rows"  # files of texts with answers: to build from, not to backfill
 
 
 @dataclass(kw_only=True, slots=True)
@@ -38,12 +39,16 @@ class TableConfig:
 
 @dataclass(kw_only=True, slots=True)
 class SourceConfig:
-    """Where to read. `dsn` is a libpq URI without a password; null runs the embedded server."""
+    """Where to read. `dsn` is a libpq URI without a password; null runs the embedded server.
+
+    `columns` maps our names to those of `rows` files, where they cannot be told.
+    """
 
     kind: SourceKind = SourceKind.postgres
     dsn: str | None = None
     server: str = "runs/postgres"
     path: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
     filings: TableConfig = field(
         default_factory=lambda: TableConfig(
             table="kee.filings",
@@ -186,4 +191,10 @@ def sentences(config: SourceConfig) -> Sentences:
         if not config.path:
             raise SetupError("source=edgar without a path", todo="set source.path=DIR")
         return EdgarSentences(config.path)
+    if config.kind is SourceKind.rows:
+        raise SetupError(
+            "source=rows has answers, not filings",
+            expected="source=kee | source=edgar",
+            todo="use it to build",
+        )
     return PostgresSentences(dsn(config), **asdict(config.sentences))

@@ -1,0 +1,197 @@
+"""Reading for build: teacher rows and silent sentences, spilled by text under one snapshot.
+
+A read that breaks off is done again from its start, in a new snapshot and an empty folder: there is
+no half-read dataset, and never a gap.
+"""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raydistill import postgres, spill
+from raydistill.build_steps import Plan, ReadSentences, ReadTeacher
+from raydistill.errors import SetupError
+from raydistill.postgres import ConnectionLost
+from raydistill.progress import Progress
+from raydistill.rows import FileRows, Rows, TableRows, write_filings
+from raydistill.source import SourceConfig, TableConfig, dsn
+from raydistill.spill import Keys
+from raydistill.tasks import TASKS
+
+ATTEMPTS = 3
+_WAIT_S = 5.0
+BUCKET_ROWS = 75_000  # some 30 MB of rows, and a few times that while they are grouped
+OVERSAMPLE = 10  # sentences without an event for each that is wanted: one in ten is hard
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How much to read: `sample` teacher rows (0: all), `negatives` sentences for each."""
+
+    sample: int
+    negatives: float
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What was read: the plan with its buckets, counts, and about how many rows of each kind."""
+
+    plan: Plan
+    counts: Counter[str]
+    teacher_rows: int
+    candidates: int
+    restarts: int = 0
+
+
+def gathered(
+    config: SourceConfig, plan: Plan, wish: Wish, processes: ProcessPoolExecutor | None
+) -> Gathered:
+    """Spills what `config` names for `plan`. Raises SetupError, or ConnectionLost in the end."""
+    if config.kind.value == "rows":
+        return _of_files(config, plan, wish, processes)
+    if config.kind.value != "postgres":
+        raise SetupError(
+            f"source.kind={config.kind.value} has no teacher's answers",
+            expected="source=kee | source=rows",
+        )
+    database = dsn(config)
+    fields = {one.name: one.name for one in TASKS[plan.task].fields}
+    events = replace(
+        config.events,
+        columns=config.events.columns
+        if "raw" in config.events.columns
+        else {**fields, **config.events.columns},
+    )
+    for one in (config.filings, config.sentences, events):
+        postgres.check_columns(database, one.table, list(one.columns.values()))
+    config = replace(config, events=events)
+    for attempt in range(1, ATTEMPTS + 1):
+        shutil.rmtree(plan.work, ignore_errors=True)
+        fresh = replace(plan, work=f"{plan.work}/read-{attempt}")
+        Path(fresh.work).mkdir(parents=True)
+        try:
+            made = _of_tables(database, config, fresh, wish, processes)
+        except (ConnectionLost, SetupError) as problem:
+            if attempt == ATTEMPTS or not _is_outage(problem, database):
+                raise
+            print(f"read {attempt} of {ATTEMPTS} lost: {problem}")
+            print(f"all is read again from the start in {_WAIT_S:.0f} s, in a new snapshot")
+            time.sleep(_WAIT_S)
+            continue
+        made.restarts = attempt - 1
+        return made
+    raise AssertionError("unreachable")
+
+
+def _is_outage(problem: Exception, database: str) -> bool:
+    """A lost connection, or one that could not be made to a server that was there before."""
+    if isinstance(problem, ConnectionLost):
+        return True
+    try:
+        postgres.fetch(database, "SELECT 1")
+    except (SetupError, ConnectionLost):
+        return True
+    return False
+
+
+def _of_tables(
+    database: str,
+    config: SourceConfig,
+    plan: Plan,
+    wish: Wish,
+    processes: ProcessPoolExecutor | None,
+) -> Gathered:
+    tables = (config.filings, config.sentences, config.events)
+    with postgres.snapshot(database, *(one.table for one in tables)) as snapshot:
+        events, sentences = (
+            _count(database, one, snapshot) for one in (config.events, config.sentences)
+        )
+        taken = min(events, wish.sample or events)
+        candidates = min(sentences, int(taken * wish.negatives * OVERSAMPLE) + 1000)
+        plan = replace(plan, buckets=1 + (taken + candidates) // BUCKET_ROWS)
+        file = Path(plan.work) / "filings.arrow"
+        filings = len(write_filings(file, _batches(database, config.filings, snapshot)))
+
+        def source(one: TableConfig, *left_out: str) -> TableRows:
+            columns = {k: v for k, v in one.columns.items() if k not in left_out}
+            return TableRows(database, one.table, columns, snapshot, str(file), one.where)
+
+        rate = taken / max(1, events)
+        step = ReadTeacher(plan, source(config.events), rate)
+        read = sum(_each("teacher rows", step, step.source, processes))
+        _known(plan)
+        silent = ReadSentences(
+            plan, source(config.sentences, "position"), candidates / max(1, sentences)
+        )
+        parts = list(_each("sentences", silent, silent.source, processes))
+    counts = Counter(
+        filings=filings,
+        teacher_rows=read,
+        sentence_rows=sum(n for n, _ in parts),
+        candidates=sum(n for _, n in parts),
+    )
+    return Gathered(plan, counts, taken, counts["candidates"])
+
+
+def _of_files(
+    config: SourceConfig, plan: Plan, wish: Wish, processes: ProcessPoolExecutor | None
+) -> Gathered:
+    if not config.path:
+        raise SetupError("source=rows without a path", todo="set source.path=FILE or a folder")
+    source = FileRows(config.path, plan.task, dict(config.columns))
+    rows = source.count()
+    taken = min(rows, wish.sample or rows)
+    shutil.rmtree(plan.work, ignore_errors=True)
+    plan = replace(plan, work=f"{plan.work}/read-1", buckets=1 + taken // BUCKET_ROWS)
+    step = ReadTeacher(plan, source, taken / max(1, rows))
+    read = sum(_each("teacher rows", step, source, processes))
+    return Gathered(plan, Counter(teacher_rows=read), taken, taken)
+
+
+def _each(
+    name: str, step: Callable[[Any], Any], source: Rows, processes: ProcessPoolExecutor | None
+) -> Sequence[Any]:
+    parts = list(enumerate(source.parts()))
+    progress = Progress(name, len(parts), "ranges")
+    made: list[Any] = []
+    # A few parts are read sooner here than processes start (5 s each, on a busy machine).
+    for one in spill.run(step, parts, processes if len(parts) > 8 else None):
+        made.append(one)
+        progress.update(len(made))
+    return made
+
+
+def _batches(database: str, one: TableConfig, snapshot: str) -> Any:
+    for part in postgres.ranges(database, one.table):
+        yield from postgres.read_range(
+            database, one.table, one.columns, part, snapshot=snapshot, where=one.where
+        )
+
+
+def _count(database: str, one: TableConfig, snapshot: str) -> int:
+    """The rows of the snapshot: a part of what decides the dataset, so not an estimate."""
+    with postgres.connect(database, read_only=True) as connection:
+        level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+        postgres.script(connection, f"{level}; SET TRANSACTION SNAPSHOT '{snapshot}'")
+        where = postgres.sql((one.where or "true").replace("{", "{{").replace("}", "}}"))
+        query = postgres.sql(
+            "SELECT count(*) FROM {t} WHERE ({w}\n)", t=postgres.identifier(one.table), w=where
+        )
+        found = postgres.fetch(connection, query)
+    return int(found[0][0])
+
+
+def _known(plan: Plan) -> None:
+    """The keys of all sentences with an answer, and of their texts, sorted: some 8 bytes each."""
+    for name in ("ids", "texts"):
+        files = sorted(plan.folder("teacher").glob(f"*.{name}.npy"))
+        parts: list[Keys] = [np.load(file) for file in files]
+        whole = np.unique(np.concatenate(parts)) if parts else np.empty(0, np.uint64)
+        np.save(f"{plan.work}/{name}.npy", whole)

@@ -20,7 +20,7 @@ def start(*, cpus: int | None = None) -> None:
 
     if ray.is_initialized():
         return
-    options: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
     if not os.environ.get("RAY_ADDRESS"):
         options |= {"num_cpus": cpus, "include_dashboard": False}
     try:

@@ -34,9 +34,17 @@ def compose(verb: str, kind: type[Config], overrides: list[str]) -> Config:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    _register(verb, kind)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return load(kind, hydra_compose(verb, overrides))
+
+
+def _register(verb: str, kind: type[Any]) -> None:
+    """Makes the dataclass the schema of conf/VERB.yaml: every key can be overridden, no other can."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name=f"{verb}_schema", node=kind)
 
 
 def _resolved(cfg: DictConfig) -> DictConfig:
@@ -77,6 +85,7 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
     def entry(cfg: DictConfig) -> None:
         run(load(kind, cfg))
 
+    _register(verb, kind)
     try:
         hydra_main(version_base="1.3", config_path=str(CONF), config_name=verb)(entry)()
     except (HydraException, OmegaConfBaseException) as problem:

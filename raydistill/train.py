@@ -1,13 +1,14 @@
 """train: a dataset becomes a student. Ray Train runs the loop of `student.fit` on every worker.
 
-One process or many, CPU (gloo) or GPU (nccl): the same loop, the same batches. `workers=0` runs it in
-this process without Ray. A run that was stopped goes on from its last checkpoint by the same command.
+One process or many, CPU (gloo) or GPU (nccl): the same loop, the same batches. `workers=0` runs it
+in this process without Ray. A run that was stopped goes on from its last checkpoint by the same command.
 """
 
 import hashlib
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -105,7 +106,8 @@ def _ray_train(config: Config, digest: str) -> None:
         ),
     )
     try:
-        trainer.fit()
+        with _Tail(_log(config)):
+            trainer.fit()
     except ray.train.WorkerGroupError as problem:
         for inner in problem.worker_failures.values():
             if isinstance(inner, SetupError) or isinstance(inner.__cause__, SetupError):
@@ -128,9 +130,12 @@ def _worker(settings: dict[str, Config]) -> None:
         device=ray.train.torch.get_device(),
     )
 
+    log = _log(settings["config"])
+
     def report(line: Progress, write: Callable[[Path], None] | None) -> None:
         if rank == 0:
-            _printed(line, None)
+            with log.open("a") as file:
+                file.write(json.dumps(asdict(line)) + "\n")
         if write is None:
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -146,6 +151,39 @@ def _worker(settings: dict[str, Config]) -> None:
         return
     with found.as_directory() as folder:
         _teach(settings["config"], workers, report, Path(folder))
+
+
+def _log(config: Config) -> Path:
+    """The run's log, a Progress a line: the first worker writes it, the driver prints it."""
+    return Path(config.out).with_name(Path(config.out).name + ".log.jsonl")
+
+
+class _Tail:
+    """Prints the lines that are added to a log while it is open. Ray's own worker output stays out."""
+
+    def __init__(self, log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("")
+        self.log, self.stop = log, threading.Event()
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> "_Tail":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def _follow(self) -> None:
+        with self.log.open() as file:
+            while True:
+                ending = self.stop.is_set()
+                for line in file:
+                    _printed(Progress(**json.loads(line)), None)
+                if ending:
+                    return
+                self.stop.wait(0.5)
 
 
 def _printed(line: Progress, write: Callable[[Path], None] | None) -> None:
@@ -210,7 +248,7 @@ def _examples(config: Config, data: Dataset, tokenizer: Any) -> Examples:
     )
     if examples.dropped > config.max_dropped * len(lessons):
         raise SetupError(
-            f"{examples.dropped} of {len(lessons)} rows are longer than the student reads or writes",
+            f"{examples.dropped} of {len(lessons)} rows are longer than the student takes",
             expected=f"at most {config.max_dropped:.0%}",
             todo="raise student.max_input or student.max_output, or max_dropped",
         )
@@ -226,7 +264,7 @@ def _lessons(rows: pa.Table, negatives: float) -> pa.Table:
 
 
 def _finish(config: Config, digest: str, data: Dataset) -> None:
-    """Adds what is known only after training: the skip threshold, and the digest that ends the run."""
+    """Adds what is known only after training: the skip threshold, and the digest as the end."""
     file = Path(config.out) / STUDENT
     facts = json.loads(file.read_text())
     if config.student.kind is Kind.encoder:

@@ -101,7 +101,7 @@ def _answer(task: Task, answer: str, text: str) -> Answer:
 
 
 def classification(table: pa.Table, tokenizer: Tokenizer, *, max_input: int) -> Examples:
-    """Sentences and whether the teacher found anything in them; long ones are cut at `max_input`."""
+    """Sentences and whether the teacher found anything; long ones are cut at `max_input`."""
     rows: list[list[int]] = []
     for batch in table.select(["text"]).to_batches(max_chunksize=4096):
         encoded = tokenizer.encode(batch.column("text").to_pylist())

@@ -184,7 +184,7 @@ def _mine(
     """This worker's batches from `place` on, and the weight of each.
 
     Workers take batches in turn, so every row is seen once an epoch whatever their number. Where an
-    epoch ends unevenly, idle workers repeat a batch with weight 0 (DDP needs a step of all of them).
+    epoch ends unevenly, idle workers repeat a batch with weight 0 (DDP needs a step of all).
     """
     while True:
         batches = epoch(

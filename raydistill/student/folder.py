@@ -98,7 +98,7 @@ def _remove(folder: Path) -> None:
 
 
 def card(folder: Path) -> Card:
-    """What a student folder says of itself. Raises SetupError where there is no finished student."""
+    """What a student folder says of itself. Raises SetupError where no student is finished."""
     file = folder / STUDENT
     if not file.is_file():
         raise SetupError(

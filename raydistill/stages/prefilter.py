@@ -39,10 +39,10 @@ WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 # No byte of valid UTF-8: no keyword can match across it, and a newline in a sentence needs no care.
 _BREAK = b"\xff"
 # White space that is not a single space, in bytes.
-_ODD_WHITE = [
-    *(r"[\t-\r]", r"  ", r"\xc2[\x85\xa0]", r"\xe1\x9a\x80", r"\xe2\x81\x9f"),
-    *(r"\xe2\x80[\x80-\x8a\xa8\xa9\xaf]", r"\xe3\x80\x80"),
-]
+_ODD_WHITE = (
+    rb"[\t-\r]|  |\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2\x81\x9f"
+    rb"|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]|\xe3\x80\x80"
+)
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -106,7 +106,7 @@ def _cases(c: str) -> str:
 
 
 def _bytes_of(c: str) -> str:
-    return c if c.isascii() else "".join(f"\\x{byte:02x}" for byte in c.encode())
+    return c if 0 < ord(c) < 128 else "".join(f"\\x{byte:02x}" for byte in c.encode())
 
 
 def entry(keyword: str) -> Entry:
@@ -129,14 +129,10 @@ def _regex_entry(keyword: str) -> Entry:
     regex = keyword.removeprefix("re:")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error"
-            )  # "possible nested set": other dialects read it otherwise
+            warnings.simplefilter("error")  # "possible nested set": dialects differ
             pattern = re.compile(f"(?:{regex})", re.ASCII | re.IGNORECASE)
     except (re.error, Warning) as problem:
-        raise SetupError(
-            f"keyword {keyword!r}: {problem}", expected="a regular expression"
-        ) from None
+        raise SetupError(f"keyword {keyword!r}: {problem}", todo="correct it") from None
     if pattern.search(""):
         raise SetupError(f"keyword {keyword!r} matches the empty text, so it would keep every row")
     if pattern.groupindex or re.search(r"(?<!\\)(?:\\\\)*\\[AZ1-9]", regex):
@@ -239,10 +235,8 @@ def _chunks(texts: "pa.Array | pa.ChunkedArray") -> Iterator[tuple[int, Any]]:
 def _confirmed(entries: Sequence[Entry], chunk: Any, rows: Ints, ids: Ints) -> Bools:
     """Whether the reference finds each keyword in its row."""
     texts = chunk.take(pa.array(rows)).to_pylist()
-    found = (
-        entries[i].pattern.search(one_line(t)) is not None for t, i in zip(texts, ids, strict=True)
-    )
-    return np.fromiter(found, np.bool_, len(rows))
+    both = zip(texts, ids, strict=True)
+    return np.array([bool(entries[i].pattern.search(one_line(t))) for t, i in both], np.bool_)
 
 
 class _Hyperscan:
@@ -252,8 +246,10 @@ class _Hyperscan:
         hs, letter = hyperscan, _letter_bytes()
         self.entries = entries
         self.plain = np.array([e.plain for e in entries])
-        self.letters = _compiled([rf"\w(?:{letter})", rf"(?:{letter})[\x80-\xbf]{{0,2}}\w"])
-        self.white = _compiled(_ODD_WHITE) if any(len(e.words) > 1 for e in entries) else None
+        beside = rf"\w(?:{letter})", rf"(?:{letter})[\x80-\xbf]{{0,2}}\w"
+        self.letters = _compiled([pattern.encode() for pattern in beside], [0, 1])
+        phrases = any(len(e.words) > 1 for e in entries)
+        self.white = _compiled([_ODD_WHITE], [0]) if phrases else None
         self.words = self._database([not e.regex for e in entries], hs.HS_FLAG_CASELESS)
         # PREFILTER: look-around, which hyperscan lacks, is let through; the reference decides.
         flags = hs.HS_FLAG_CASELESS | hs.HS_FLAG_UTF8 | hs.HS_FLAG_MULTILINE | hs.HS_FLAG_PREFILTER
@@ -264,15 +260,12 @@ class _Hyperscan:
         ids = [i for i, take in enumerate(chosen) if take]
         if not ids:
             return None
-        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        expressions = [self.entries[i].scanned for i in ids]
         try:
-            database.compile(expressions=expressions, ids=ids, elements=len(ids), flags=flags)
+            return _compiled([self.entries[i].scanned for i in ids], ids, flags)
         except hyperscan.error as problem:
             index = re.search(r"index (\d+)", str(problem))
-            found = self.entries[ids[int(index[1])]].keyword if index else "of " + str(len(ids))
+            found = self.entries[ids[int(index[1])]].keyword if index else f"of {len(ids)}"
             raise SetupError(f"keyword {found!r}: {problem}") from None
-        return database
 
     def rows(self, chunk: Any) -> Ints:
         """The rows that hold a keyword, some of them more than once."""
@@ -328,10 +321,9 @@ def _letter_bytes() -> str:
     return "|".join(f"{first}[{''.join(sorted(s))}]" for first, s in seconds.items())
 
 
-def _compiled(expressions: list[str]) -> Any:
+def _compiled(expressions: list[bytes], ids: Sequence[int], flags: int = 0) -> Any:
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    lines, ids = [e.encode() for e in expressions], list(range(len(expressions)))
-    database.compile(expressions=lines, ids=ids, elements=len(ids), flags=0)
+    database.compile(expressions=expressions, ids=ids, elements=len(ids), flags=flags)
     return database
 
 
@@ -366,11 +358,15 @@ class _Regex:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         self.all_words = _re2(entries)
+        self.reference = _reference(entries)
 
     def rows(self, chunk: Any) -> Ints:
         """The rows that hold a keyword."""
-        matched = pc.match_substring_regex(chunk, self.all_words or "$^.")  # or nothing
-        found = matched.to_numpy(zero_copy_only=False).copy()
+        found = _matches(chunk, self.all_words or "$^.")  # or nothing
+        # RE2 takes these two for k and s where it merges alternatives, whatever the pattern says.
+        odd = np.flatnonzero(_matches(chunk, "[\u212a\u017f]"))
+        texts = chunk.take(pa.array(odd)).to_pylist()
+        found[odd] = [self.reference.search(one_line(text)) is not None for text in texts]
         for number, e in enumerate(self.entries):
             if e.regex:
                 left = np.flatnonzero(~found)
@@ -384,6 +380,10 @@ class _Regex:
         ids = np.repeat(np.arange(len(every)), [len(r) for r in every])
         order = np.lexsort((ids, rows))
         return rows[order], ids[order]
+
+
+def _matches(chunk: Any, pattern: str) -> Bools:
+    return pc.match_substring_regex(chunk, pattern).to_numpy(zero_copy_only=False).copy()
 
 
 def _re2(entries: Sequence[Entry]) -> str:

@@ -6,9 +6,11 @@ is partial credit in 0..1 by the comparator that the field declares.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
 from raydistill.errors import AnswerError, SetupError
@@ -69,6 +71,10 @@ class Field:
     def normalise(self, value: Any, text: str | None = None) -> Value:
         """The value's standard form; `text` is the sentence, for spans. Raises AnswerError."""
         raise NotImplementedError
+
+    def mentions(self, text: str) -> Iterator[tuple[int, int]]:
+        """Characters (start, end) of phrases in `text` that may state a value of this field."""
+        return iter(())
 
     def equal(self, truth: Value, answer: Value) -> bool:
         """Exact agreement of two standard forms."""
@@ -212,6 +218,9 @@ class Number(Field):
             shortest = shortest.rstrip("0").rstrip(".")
         return "0" if shortest == "-0" else shortest
 
+    def mentions(self, text: str) -> Iterator[tuple[int, int]]:
+        return (match.span() for match in _NUMBER.finditer(text))
+
     def _credit(self, truth: Any, answer: Any) -> float:
         return float(Decimal(truth) == Decimal(answer))
 
@@ -228,6 +237,21 @@ _DAY_WORDS = re.compile(
     re.IGNORECASE,
 )
 _ISO = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?(?:[T ][\d:.]+(?:Z|[+-][\d:]+)?)?")
+
+
+_MONTH = (
+    r"(?:January|February|March|April|May|June|July|August|September|October|November|December"
+    r"|(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.?)"
+)
+_MENTION = re.compile(
+    rf"\b(?:{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}}"
+    rf"|\d{{1,2}}(?:st|nd|rd|th)? {_MONTH},? \d{{4}}"
+    rf"|{_MONTH},? \d{{4}}|\d{{4}}-\d{{1,2}}(?:-\d{{1,2}})?|\d{{1,2}}[/-]\d{{1,2}}[/-]\d{{4}}"
+    r"|\d{4}/\d{1,2}/\d{1,2}|(?:19|20)\d\d)\b",
+    re.IGNORECASE,
+)
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+_NUMBER = re.compile(r"(?<![\w.])[$€£]?\d[\d,]*(?:\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +271,14 @@ class Date(Field):
         if iso:
             year, month, day = (int(part) if part else None for part in iso.groups())
             return self._checked(plain, year or 0, month, day)
-        return self._written(plain)
+        return _cached_date(self, plain)
+
+    def mentions(self, text: str) -> Iterator[tuple[int, int]]:
+        found = [match.span() for match in _MENTION.finditer(text)]
+        yield from found
+        for start, end in found:  # the year alone, where the answer says no more
+            for year in _YEAR.finditer(text, start, end):
+                yield year.span()
 
     def _checked(self, plain: str, year: int, month: int | None, day: int | None) -> str:
         try:
@@ -278,6 +309,12 @@ class Date(Field):
                 break
             same += 1
         return same / max(len(left), len(right))
+
+
+@lru_cache(maxsize=1 << 16)
+def _cached_date(field: Date, plain: str) -> str:
+    # strptime over all formats takes ~100 µs, and a corpus states the same dates again and again.
+    return field._written(plain)  # pyright: ignore[reportPrivateUsage]
 
 
 KINDS: dict[str, type[Field]] = {

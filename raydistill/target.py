@@ -10,6 +10,7 @@ in schema order:
 - a choice, a small integer, a frequent event type, a year, month or day is one added token;
 - a span that stands in the sentence is two position tokens (its first and last input token), so it
   is copied, not spelled, and comes with character offsets;
+- a date or number that the sentence states in any form is pointed at in the same way, and read;
 - any other text is spelled between `<text>` and `</text>`; null is `<null>`;
 - records are separated by `<next>`; an answer without records is `<none>`.
 
@@ -19,13 +20,13 @@ survives encode and decode.
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from raydistill.answer import Answer, Offsets, Record, locate, occurrences
 from raydistill.errors import AnswerError
-from raydistill.fields import Choice, Date, Field, Integer, Text, Value
+from raydistill.fields import Choice, Date, Field, Integer, Number, Span, Text, Value
 
 NONE, NEXT, NULL, OPEN, CLOSE = "<none>", "<next>", "<null>", "<text>", "</text>"
 YEARS = range(1950, 2050)
@@ -108,14 +109,13 @@ class Compact:
         token = self._values[field.name].get(value)
         if token is not None:
             return [token]
-        if isinstance(field, Date) and isinstance(value, str):
-            parts = value.split("-")
+        place = place_of(field, str(value), source, self.positions)
+        if place:
+            return [f"<p{place[0]}>", f"<p{place[1]}>"]
+        if isinstance(field, Date):
+            parts = str(value).split("-")
             if int(parts[0]) in YEARS:
                 return [f"<{letter}{part}>" for letter, part in zip("ymd", parts, strict=False)]
-        if field.kind == "span" and isinstance(value, str):
-            place = point(value, source, self.positions)
-            if place:
-                return [f"<p{place[0]}>", f"<p{place[1]}>"]
         return [OPEN, *self.spell(str(value)), CLOSE]
 
     def decode(self, tokens: Sequence[str], source: Source) -> Answer:
@@ -161,10 +161,11 @@ class Compact:
             return value, None
         if isinstance(field, Date) and _DATE["y"].fullmatch(token):
             return field.normalise(reader.date(token)), None
-        if field.kind == "span" and _POSITION.fullmatch(token):
+        if isinstance(field, Span | Date | Number) and _POSITION.fullmatch(token):
             start, end = self._pointed(token, reader.take(), source)
             value = field.normalise(source.text[start:end])
-            return value, ((start, end) if value == source.text[start:end] else None)
+            verbatim = value == source.text[start:end] or not isinstance(field, Span)
+            return value, ((start, end) if verbatim else None)
         raise AnswerError("unexpected_token", f"{token[:40]!r} for {field.name}")
 
     def _pointed(self, first: str, last: str, source: Source) -> tuple[int, int]:
@@ -193,17 +194,39 @@ def _value_tokens(field: Field) -> dict[Value, str]:
     return {value: f"<{field.name}={value}>" for value in values}
 
 
-def point(value: str, source: Source, positions: int) -> tuple[int, int] | None:
-    """First and last token of `value`'s first occurrence that begins and ends with a token.
+def place_of(field: Field, value: str, source: Source, positions: int) -> tuple[int, int] | None:
+    """First and last token of the first phrase in the sentence that reads as `value`, or None.
 
-    None where there is none within the first `positions` tokens.
+    A span is the phrase itself; a date or a number is any phrase whose standard form it is.
     """
+    if isinstance(field, Span):
+        starts = occurrences(value, source.text)
+        return _first_pointed(((at, at + len(value)) for at in starts), source, positions)
+    stating = (
+        (start, end)
+        for start, end in field.mentions(source.text)
+        if _reads_as(field, source.text[start:end], value)
+    )
+    return _first_pointed(stating, source, positions)
+
+
+def _reads_as(field: Field, phrase: str, value: str) -> bool:
+    try:
+        return field.normalise(phrase) == value
+    except AnswerError:
+        return False
+
+
+def _first_pointed(
+    spans: Iterable[tuple[int, int]], source: Source, positions: int
+) -> tuple[int, int] | None:
+    """First and last token of the first of `spans` that begins and ends with a token."""
     offsets = source.offsets[:positions]
-    for at in occurrences(value, source.text):
-        first = bisect_left(offsets, at, key=lambda pair: pair[0])
-        if first < len(offsets) and offsets[first][0] == at:
-            last = bisect_left(offsets, at + len(value), lo=first, key=lambda pair: pair[1])
-            if last < len(offsets) and offsets[last][1] == at + len(value):
+    for start, end in spans:
+        first = bisect_left(offsets, start, key=lambda pair: pair[0])
+        if first < len(offsets) and offsets[first][0] == start:
+            last = bisect_left(offsets, end, lo=first, key=lambda pair: pair[1])
+            if last < len(offsets) and offsets[last][1] == end:
                 return first, last
     return None
 

@@ -1,8 +1,8 @@
 """The tokenizer of a student: text to tokens with character offsets, and back.
 
 It runs without torch or transformers, so that an extractor actor stays small. Learned ones are
-byte-level BPE in which every digit, punctuation mark and word begins a token, so that nearly every
-span a teacher copies begins and ends with a token and can be pointed at.
+byte-level BPE in which every word, year, other digit and punctuation mark begins a token, so that
+nearly every span a teacher copies begins and ends with a token and can be pointed at.
 """
 
 import json
@@ -17,7 +17,7 @@ from raydistill.errors import SetupError
 from raydistill.target import Source
 
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
-_WORDS = r" ?\p{L}+| ?\d| ?[^\s\p{L}\d]|\s+"
+_WORDS = r" ?\p{L}+| ?(?:19|20)\d\d(?!\d)| ?\d| ?[^\s\p{L}\d]|\s+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Tokenizer:
 
     @classmethod
     def learn(cls, texts: Iterable[str], added: Sequence[str], *, vocabulary: int) -> "Tokenizer":
-        """A tokenizer of `vocabulary` pieces learned from `texts`, and the `added` tokens on top."""
+        """A tokenizer of `vocabulary` pieces learned from `texts`, and `added` tokens on top."""
         raw = RawTokenizer(models.BPE(unk_token=UNK))
         raw.pre_tokenizer = pre_tokenizers.Sequence(
             [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from raydistill.answer import Answer
 from raydistill.errors import AnswerError
 from raydistill.fields import Integer, Number, Span
-from raydistill.target import MAX_RECORDS, NEXT, NONE, NULL, Compact, Source, point
+from raydistill.target import MAX_RECORDS, NEXT, NONE, NULL, Compact, Source, place_of
 from raydistill.task import TARGETS, Task
 from raydistill.tasks import FILING_EVENTS
 from raydistill.tokenizer import Tokenizer
@@ -154,14 +154,38 @@ def _event(**values):
     } | values  # fmt: skip
 
 
-def test_a_copied_event_is_fourteen_tokens():
+def test_a_copied_event_is_thirteen_tokens():
     source = _source(TEXTS[0])
     tokens = _target("compact").encode(EVENTS.answer([_event()], TEXTS[0]), source)
-    assert len(tokens) == 14
+    assert len(tokens) == 13
     assert tokens[0] == "<event_type=dismissed_auditor>"
-    assert tokens[-3:] == ["<y2024>", "<m03>", "<d05>"]
     low, high = (int(token[2:-1]) for token in tokens[1:3])
     assert TEXTS[0][source.offsets[low][0] : source.offsets[high][1]] == "The Company"
+
+
+@pytest.mark.parametrize(
+    ("text", "date", "phrase"),
+    [
+        ("KPMG left on March 5, 2024.", "2024-03-05", "March 5, 2024"),
+        ("KPMG left on 5 March 2024.", "2024-03-05", "5 March 2024"),
+        ("KPMG left on 03/05/2024, we said.", "2024-03-05", "03/05/2024"),
+        ("KPMG left on 2024-03-05.", "2024-03-05", "2024-03-05"),
+        ("KPMG left in March 2024.", "2024-03", "March 2024"),
+        ("In the first quarter of 2024 KPMG left.", "2024", "2024"),
+        ("Of March 5, 2023 and March 5, 2024, the latter.", "2024-03-05", "March 5, 2024"),
+        ("By March 5, 2024, it had been a year.", "2024", "2024"),
+        ("KPMG left last week.", "2024-03-05", None),
+    ],
+)
+def test_a_stated_date_is_pointed_at_and_another_is_three_tokens(text, date, phrase):
+    target, source = _target("compact"), _source(text)
+    tokens = target.encode(EVENTS.answer([_event(event_date=date)], text), source)
+    if phrase is None:
+        assert tokens[-3:] == ["<y2024>", "<m03>", "<d05>"]
+    else:
+        start, end = target.decode(tokens, source).offsets[0]["event_date"]
+        assert text[start:end] == phrase
+    assert target.decode(tokens, source).records[0]["event_date"] == date
 
 
 def test_no_event_is_one_token():
@@ -180,10 +204,10 @@ def test_a_span_past_the_positions_or_inside_a_token_is_spelled():
 
 def test_a_repeated_span_points_at_its_first_whole_word():
     source = Source("Can an an", [(0, 1), (1, 3), (4, 6), (7, 9)])
-    assert point("an", source, 10) == (2, 2)
-    assert point("an", source, 2) == (1, 1)
-    assert point("an an", source, 2) is None
-    assert point("nothing", source, 4) is None
+    assert place_of(Span(name="x"), "an", source, 10) == (2, 2)
+    assert place_of(Span(name="x"), "an", source, 2) == (1, 1)
+    assert place_of(Span(name="x"), "an an", source, 2) is None
+    assert place_of(Span(name="x"), "nothing", source, 4) is None
 
 
 @pytest.mark.parametrize(
@@ -223,7 +247,7 @@ def test_a_date_that_does_not_exist_has_a_code(tokens, code):
     source, target = _source(TEXTS[0]), _target("compact")
     whole = target.encode(EVENTS.answer([_event()], TEXTS[0]), source)
     with pytest.raises(AnswerError) as problem:
-        target.decode(whole[:-3] + tokens, source)
+        target.decode(whole[:-2] + tokens, source)
     assert problem.value.code == code
 
 

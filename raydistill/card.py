@@ -22,13 +22,20 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 
 @dataclass(slots=True)
 class Survey:
-    """Counts over all rows of a dataset: of values by field, of lengths, records, years, forms."""
+    """Counts over all rows of a dataset: of values by field, lengths, records, years, forms."""
 
     values: dict[str, Counter[str]] = field(default_factory=dict)
     lengths: Counter[int] = field(default_factory=Counter)
     records: Counter[int] = field(default_factory=Counter)
     years: Counter[int] = field(default_factory=Counter)
     forms: Counter[str] = field(default_factory=Counter)
+    companies: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def straddling(self) -> int:
+        """How many companies are in more than one split."""
+        found = Counter(one for some in self.companies.values() for one in some)
+        return sum(count > 1 for count in found.values())
 
     @property
     def rows(self) -> int:
@@ -48,8 +55,10 @@ def survey(made: Dataset) -> Survey:
     """The counts of a dataset."""
     out = Survey(values={one.name: Counter() for one in made.task.fields})
     for split in SPLITS:
+        companies = out.companies.setdefault(split, set())
         for batch in made.batches(split):
-            for row in batch.select(["text", "answer", "year", "form"]).to_pylist():
+            for row in batch.select(["group", "text", "answer", "year", "form"]).to_pylist():
+                companies.add(row["group"])
                 value = json.loads(row["answer"])
                 records = [value] if made.task.single else value.get(made.task.key, [])
                 out.lengths[len(row["text"])] += 1
@@ -107,8 +116,9 @@ def _intro(made: Dataset, found: Survey, licence: str) -> str:
     source = manifest.get("source") or {}
     lines = [
         f"# {made.task.name}",
-        f"{found.rows:,} sentences of company filings and what a teacher model said of them."
-        " No company is in two splits.",
+        f"{found.rows:,} sentences of company filings and what a teacher model said of them. "
+        + (f"{found.straddling:,} companies are" if found.straddling else "No company is")
+        + " in more than one split.",
         f"- fingerprint: `{made.fingerprint}`; task `{made.task.fingerprint}`; seed"
         f" {manifest.get('seed', 'not stated')}",
         f"- licence: {licence or 'not stated: ask before you pass it on'}",
@@ -206,23 +216,25 @@ def _plots(made: Dataset, found: Survey, folder: Path) -> list[tuple[str, str]]:
     common = _top(found.values[first])[::-1]
     wanted = [("types", f"{first}, commonest", [v for v, _ in common], [n for _, n in common])]
     if scale := found.values.get("confidence"):
-        known = sorted((int(v), n) for v, n in scale.items() if v != "null")
+        known = Counter({int(value): n for value, n in scale.items() if value != "null"})
         wanted.append(("confidence", "teacher's confidence", *_columns(known)))
     longest = found.length(0.99)
     step = max(10, longest // 30)
     bins: Counter[int] = Counter()
     for length, count in found.lengths.items():
         bins[min(length, longest) // step * step] += count
-    wanted.append(("lengths", "sentence length, characters", *_columns(sorted(bins.items()))))
-    wanted.append(("years", "year of filing", *_columns(sorted(found.years.items()))))
+    wanted.append(("lengths", "sentence length, characters", *_columns(bins, step)))
+    wanted.append(("years", "year of filing", *_columns(found.years)))
     kept = [one for one in wanted if one[3]]
     for name, title, labels, counts in kept:
         _plot(folder / f"{name}.png", title, labels, counts, flat=name == "types")
     return [(name, title) for name, title, _, _ in kept]
 
 
-def _columns(pairs: Sequence[tuple[int, int]]) -> tuple[list[str], list[int]]:
-    return [str(value) for value, _ in pairs], [count for _, count in pairs]
+def _columns(held: Counter[int], step: int = 1) -> tuple[list[str], list[int]]:
+    """Labels and counts of every step between the least and the most, empty ones too."""
+    values = range(min(held), max(held) + 1, step) if held else range(0)
+    return [str(value) for value in values], [held[value] for value in values]
 
 
 def _plot(file: Path, title: str, labels: list[str], counts: list[int], *, flat: bool) -> None:

@@ -1,6 +1,7 @@
 """Exports are what other trainers load, and the card says what is in them."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ def test_the_card_counts_what_is_in_the_dataset(made: Dataset, out: Path) -> Non
     assert "| low_confidence | 12 |" in text
     assert "| definitive |" in text
     found = card.survey(made)
+    assert found.straddling == 0
+    assert "No company is in more than one split" in text
     events = sum(count * times for times, count in found.records.items())
     assert events == found.values["timing"].total()
     assert found.records[0] == sum(not row["keep"] for row in rows())
@@ -109,6 +112,18 @@ def test_without_a_licence_the_card_says_so(made: Dataset, tmp_path: Path) -> No
     text = card.write(made, tmp_path, licence="").read_text()
     assert "not stated: ask" in text
     assert "license" not in yaml.safe_load(text.split("---\n")[1])
+
+
+def test_a_plot_has_a_place_for_what_does_not_occur() -> None:
+    assert card._columns(Counter({1990: 2, 1993: 1})) == (
+        ["1990", "1991", "1992", "1993"],
+        [2, 0, 0, 1],
+    )
+
+
+def test_companies_in_two_splits_are_counted() -> None:
+    found = card.Survey(companies={"train": {"a", "b"}, "val": {"b"}, "test": {"a", "c"}})
+    assert found.straddling == 2
 
 
 def test_odd_values_do_not_break_tables_or_plots(tmp_path: Path) -> None:

@@ -1,33 +1,42 @@
-"""evaluate: how far a release agrees with the teacher on companies kept back, and where events are lost.
+"""evaluate: how far a release agrees with its teacher on companies kept back, and where not.
 
-The waterfall follows every teacher event through prefilter, skip and extract. Agreement is counted on
-whole records, all fields, both ways: an invented record costs precision, an omitted one recall.
+Agreement is counted on whole records, all fields, both ways: an invented record costs precision, an
+omitted one recall. Beside the release stand its high-precision master, a baseline of keywords and
+rules, and whatever other readings of the same sentences there are. Every rate has its interval.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydistill import dataset, release
+from raydistill import baseline, cost, dataset, disagree, keywords, release, report, slices
 from raydistill.answer import Answer
-from raydistill.chunk import SENTENCES
+from raydistill.compare import MEASURES, Answers, measured, scores, side, versus
+from raydistill.cost import Config as CostConfig
+from raydistill.dataset import Dataset
 from raydistill.errors import AnswerError, SetupError
-from raydistill.intervals import bootstrap
-from raydistill.pipeline import Guard, steps
+from raydistill.judge import Judged, judge
 from raydistill.progress import table
 from raydistill.release import Release
-from raydistill.score import Scored, failed, tally
-from raydistill.stages.extract import Extract
+from raydistill.score import Scored, tally
 from raydistill.task import Task
+from raydistill.waterfall import abstain_curve, prefilter_losses, skip_curve, waterfall
+
+BASELINE_ROWS = 100_000
 
 
 @dataclass(kw_only=True, slots=True)
 class Config:
-    """What evaluate reads. `slices` is Parquet of (id, slice); agreement is given for each slice."""
+    """What evaluate reads.
+
+    `slices` is Parquet of (id, slice); agreement is given for each slice. `master` is the student
+    folder of the extractor. `readings` names files (Parquet or JSONL) of (id, answer): a second
+    reading by the teacher, a human's answers, a model without training.
+    """
 
     root: str = "runs"
     dataset: str
@@ -35,21 +44,17 @@ class Config:
     out: str
     split: str = "test"
     slices: str | None = None
+    master: str | None = None
+    readings: dict[str, str] = field(default_factory=dict)
+    baseline: bool = True
+    draws: int = 1000
+    worst: int = 50
     threads: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The scores of every row of a split: by the extractor alone, and by the whole cascade."""
-
-    rows: pa.Table
-    alone: dict[str, Scored]
-    cascade: dict[str, Scored]
-    kept: dict[str, set[str]]
+    cost: CostConfig = field(default_factory=CostConfig)
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Writes report.json to `config.out` and prints its tables; gives the report."""
+    """Writes report.json, .md and .html to `config.out`; prints and gives the report."""
     data = dataset.open_(Path(config.dataset))
     opened = release.verify(Path(config.release), expected=data.task)
     rows = data.table(config.split)
@@ -58,121 +63,177 @@ def run(config: Config) -> dict[str, Any]:
             f"the {config.split} split is empty", todo="raise split.test or add companies"
         )
     judged = judge(rows, opened, threads=config.threads)
-    report = _report(judged, _slices(config, rows))
-    report |= {"release": opened.name, "dataset": data.fingerprint, "split": config.split}
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / "report.json.tmp"
-    temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False))
-    temporary.rename(out / "report.json")
-    _print(report)
-    return report
+    others = answerers(config, data, opened, judged)
+    made = figures(config, data, opened, judged, others)
+    report.write(Path(config.out), made)
+    _print(made)
+    print(f"report: {Path(config.out) / 'report.html'}")
+    return made
 
 
-def judge(rows: pa.Table, opened: Release, *, threads: int) -> Judged:
-    """Scores every row against the teacher, and says which rows each stage keeps."""
-    task = opened.task
-    texts = dict(zip(rows["id"].to_pylist(), rows["text"].to_pylist(), strict=True))
-    truths = {
-        id: task.parse(answer)
-        for id, answer in zip(rows["id"].to_pylist(), rows["answer"].to_pylist(), strict=True)
+def answerers(
+    config: Config, data: Dataset, opened: Release, judged: Judged
+) -> dict[str, dict[str, Answer | AnswerError]]:
+    """The other answers to the judged rows, by name; a file may cover a part of them."""
+    out: dict[str, dict[str, Answer | AnswerError]] = {}
+    if config.master is not None:
+        out["student, before quantisation"] = _master(Path(config.master), judged, config.threads)
+    for name, file in config.readings.items():
+        out[name] = readings(Path(file), opened.task, judged)
+    if config.baseline:
+        out["keywords and rules"] = _baseline(data, opened.task, judged)
+    return out
+
+
+def _master(folder: Path, judged: Judged, threads: int) -> dict[str, Answer | AnswerError]:
+    """The master extractor behind the release's own prefilter and skip: it alone differs."""
+    from raydistill.student.folder import Extractor
+
+    ids = [id for id in judged.sample.ids if id in judged.kept["kept"]]
+    texts = judged.sample.text_of()
+    found = Extractor(folder, threads=threads).answers([texts[id] for id in ids])
+    empty: dict[str, Answer | AnswerError] = {id: Answer() for id in judged.sample.ids}
+    return empty | dict(zip(ids, found, strict=True))
+
+
+def readings(file: Path, task: Task, judged: Judged) -> dict[str, Answer | AnswerError]:
+    """The answers in a Parquet or JSONL file of (id, answer in the task's JSON form)."""
+    if not file.is_file():
+        raise SetupError(f"readings: {file} is missing", expected="Parquet or JSONL of id, answer")
+    if file.suffix == ".parquet":
+        found = pq.read_table(file, columns=["id", "answer"]).to_pylist()
+    else:
+        found = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    texts = judged.sample.text_of()
+    out: dict[str, Answer | AnswerError] = {}
+    for row in found:
+        if row["id"] not in texts:
+            continue
+        try:
+            out[row["id"]] = task.parse(str(row["answer"]), texts[row["id"]])
+        except AnswerError as problem:
+            out[row["id"]] = problem
+    if not out:
+        raise SetupError(f"readings: {file} speaks of no row of this split", todo="check its ids")
+    return out
+
+
+def _baseline(data: Dataset, task: Task, judged: Judged) -> dict[str, Answer | AnswerError]:
+    train = data.table("train").slice(0, BASELINE_ROWS)
+    answers = [task.parse(one) for one in train["answer"].to_pylist()]
+    rules = baseline.learn(task, train["text"].to_pylist(), answers)
+    return {
+        id: rules.answer(text)
+        for id, text in zip(judged.sample.ids, judged.sample.texts, strict=True)
     }
-    running = Guard()(_sentences(rows))
-    kept: dict[str, set[str]] = {}
-    stages = steps(opened, threads=threads)
-    for step in stages:
-        running = step.stage(running)
-        if step.count:
-            kept[step.count] = set(running["id"].to_pylist())
-    answers: dict[str, Answer | AnswerError] = {}
-    for row in running.select(["id", "answer", "error"]).to_pylist():
-        answers[row["id"]] = _answer(task, row)
-    cascade = {id: _scored(task, truth, answers.get(id, Answer())) for id, truth in truths.items()}
-    extract = stages[-1].stage
-    assert isinstance(extract, Extract)
-    positives = [id for id, truth in truths.items() if truth.records]
-    found = extract.answers([texts[id] for id in positives])
-    alone = {
-        id: _scored(task, truths[id], answer)
-        for id, (answer, _) in zip(positives, found, strict=True)
+
+
+def figures(
+    config: Config,
+    data: Dataset,
+    opened: Release,
+    judged: Judged,
+    others: Mapping[str, Answers],
+) -> dict[str, Any]:
+    """Everything the report says, as JSON."""
+    task, taken = opened.task, judged.sample
+    groups, named = taken.group_of(), _slices(config)
+    names = sorted({named[id] for id in judged.alone if id in named})
+    parts = {"all": list(judged.alone)} | {
+        name: [id for id in judged.alone if named.get(id) == name] for name in names
     }
-    return Judged(rows, alone, cascade, kept)
+    by = slices.rows_by(taken, known=_companies(data), named=named)
+    sides = {"student": side(judged.cascade, groups, draws=config.draws)}
+    against: dict[str, Any] = {}
+    for name, answers in others.items():
+        theirs = scores(task, taken.truths, answers)
+        sides[name] = side(theirs, groups, draws=config.draws)
+        against[name] = versus(judged.cascade, theirs, groups, draws=config.draws)
+    ids = [id for id in taken.ids if id in judged.certainty]
+    costs = _costs(config, judged, opened.task)
+    extractor = {n: _part(some, judged.alone, groups, config.draws) for n, some in parts.items()}
+    cascade = {n: _part(some, judged.cascade, groups, config.draws) for n, some in parts.items()}
+    quality = extractor.get("seen phrasings", extractor["all"])["f1_interval"]
+    return {
+        "release": opened.name,
+        "task": task.name,
+        "dataset": data.fingerprint,
+        "split": config.split,
+        "rows": len(taken.ids),
+        "companies": len(set(taken.groups)),
+        "extractor": extractor,
+        "cascade": cascade,
+        "waterfall": {
+            n: waterfall(some, judged.kept, judged.cascade, groups, draws=config.draws)
+            for n, some in parts.items()
+        },
+        "sides": sides,
+        "against": against,
+        "slices": slices.parts(by, judged.cascade, groups, draws=config.draws),
+        "event_types": slices.event_types(task, taken, judged.answers, judged.cascade),
+        "skip_curve": skip_curve(
+            taken, judged.skip_scores, judged.cascade, opened.manifest.thresholds["skip"]
+        ),
+        "abstain_curve": abstain_curve(ids, judged.certainty, judged.cascade),
+        "prefilter": prefilter_losses(keywords.read(opened.keywords), taken),
+        "disagreements": disagree.worst(
+            task, taken, judged.answers, judged.cascade, judged.certainty, most=config.worst
+        ),
+        "invented_per_1000": sides["student"]["invented_per_1000"]["value"],
+        "negatives": sides["student"]["rows_without_events"],
+        "skip_agreement": sides["student"]["skip_agreement"],
+        "cost": costs,
+        "promises": cost.promises(costs, quality),
+        "manifest": {"quantisation": opened.manifest.quantisation, "shapes": opened.manifest.shapes,
+                     "thresholds": opened.manifest.thresholds, "code": opened.manifest.code},
+    }  # fmt: skip
 
 
-def _sentences(rows: pa.Table) -> pa.Table:
-    count = len(rows)
-    columns = {
-        "filing_id": rows["group"],
-        "id": rows["id"],
-        "position": pa.nulls(count, pa.int32()),
-        "text": rows["text"],
-        "error": pa.nulls(count, pa.string()),
-    }
-    return pa.table(columns).cast(SENTENCES)
+def _companies(data: Dataset) -> set[str]:
+    known: set[str] = set()
+    for batch in data.batches("train"):
+        known.update(batch.column("group").to_pylist())
+    return known
 
 
-def _answer(task: Task, row: dict[str, Any]) -> Answer | AnswerError:
-    return AnswerError(row["error"]) if row["error"] else task.parse(row["answer"])
-
-
-def _scored(task: Task, truth: Answer, answer: Answer | AnswerError) -> Scored:
-    if isinstance(answer, AnswerError):
-        return failed(task.fields, truth.records, answer.code)
-    return task.score(truth, answer)
-
-
-def _slices(config: Config, rows: pa.Table) -> dict[str, str]:
+def _slices(config: Config) -> dict[str, str]:
     if config.slices is None:
         return {}
     found = pq.read_table(config.slices, columns=["id", "slice"])
     return dict(zip(found["id"].to_pylist(), found["slice"].to_pylist(), strict=True))
 
 
-def _report(judged: Judged, slices: dict[str, str]) -> dict[str, Any]:
-    groups = dict(zip(judged.rows["id"].to_pylist(), judged.rows["group"].to_pylist(), strict=True))
-    names = sorted({slices[id] for id in judged.alone if id in slices})
-    parts = {"all": list(judged.alone)} | {
-        name: [id for id in judged.alone if slices.get(id) == name] for name in names
-    }
-    negatives = [id for id, one in judged.cascade.items() if one.truth == 0]
-    invented = sum(judged.cascade[id].answer for id in negatives)
-    return {
-        "rows": len(judged.rows),
-        "extractor": {name: _part(ids, judged.alone, groups) for name, ids in parts.items()},
-        "cascade": {name: _part(ids, judged.cascade, groups) for name, ids in parts.items()},
-        "waterfall": {name: _waterfall(ids, judged) for name, ids in parts.items()},
-        "invented_per_1000": 1000 * invented / max(1, len(negatives)),
-        "negatives": len(negatives),
-        "skip_agreement": tally(judged.cascade.values()).skip_agreement,
-    }
+def _part(
+    ids: list[str], some: Mapping[str, Scored], groups: Mapping[str, str], draws: int
+) -> dict[str, Any]:
+    """A slice's tally; `agreement_low` and `_high` bound whole-record F1, companies resampled."""
+    picked = [some[id] for id in ids]
+    f1 = measured(picked, [groups[id] for id in ids], MEASURES["f1"], draws=draws)
+    bounds = {"agreement_low": f1["low"], "agreement_high": f1["high"], "f1_interval": f1}
+    return {**tally(picked).to_dict(), **bounds}
 
 
-def _part(ids: list[str], scores: dict[str, Scored], groups: dict[str, str]) -> dict[str, Any]:
-    """A slice's tally; `agreement_low` and `_high` bound whole-record F1 (bootstrap over companies)."""
-    some = [scores[id] for id in ids]
-    low, high = bootstrap(
-        [groups[id] for id in ids],
-        [2 * one.matched for one in some],
-        [one.truth + one.answer for one in some],
+def _costs(config: Config, judged: Judged, task: Task) -> dict[str, Any]:
+    taken = judged.sample
+    # The prompt's fixed part is the same in every sentence; its length is what matters here.
+    prompts = [task.prompt(text) for text in taken.texts[:1000]]
+    answers = [task.render(taken.truths[id]) for id in taken.ids[:1000]]
+    measured_rates = cost.rates(
+        judged.seconds,
+        judged.rows,
+        threads=config.threads,
+        texts=taken.texts[:1000],
+        prompts=prompts,
+        answers=answers,
     )
-    return {**tally(some).to_dict(), "agreement_low": low, "agreement_high": high}
+    return cost.account(measured_rates, config.cost)
 
 
-def _waterfall(ids: list[str], judged: Judged) -> dict[str, int]:
-    """Teacher events left after each stage; `found` are aligned with an event of the student."""
-    events = {id: judged.cascade[id].truth for id in ids}
-    kept = {
-        name: sum(n for id, n in events.items() if id in left) for name, left in judged.kept.items()
-    }
-    found = sum(len(judged.cascade[id].pairs) for id in ids)
-    return {"teacher": sum(events.values()), **kept, "found": found}
-
-
-def _print(report: dict[str, Any]) -> None:
+def _print(made: Mapping[str, Any]) -> None:
     lines: list[tuple[str, ...]] = []
-    for name, part in report["extractor"].items():
-        fall = report["waterfall"][name]
-        recall = fall["found"] / max(1, fall["teacher"])
+    for name, part in made["extractor"].items():
+        fall = made["waterfall"][name]
+        recall = fall["rates"]["found"]
         lines.append(
             (
                 name,
@@ -184,18 +245,23 @@ def _print(report: dict[str, Any]) -> None:
                 f"{fall['candidates']:,}",
                 f"{fall['kept']:,}",
                 f"{fall['found']:,}",
-                f"{recall:.1%}",
+                f"{recall['value']:.1%}",
+                f"{recall['low']:.1%}-{recall['high']:.1%}",
             )
         )
     head = ("slice", "events", "agreement", "95 %", "precision", "recall")
-    print(table(lines, (*head, "prefilter", "skip", "extract", "event recall")))
-    fields = report["extractor"]["all"]["fields"]
-    print(
-        table(
-            [(name, f"{one['agreement']:.1%}") for name, one in fields.items()], ("field", "equal")
+    print(table(lines, (*head, "prefilter", "skip", "extract", "event recall", "95 %")))
+    for name, one in made["against"].items():
+        print(
+            f"against {name}: {one['difference']:+.1%} F1"
+            f" ({one['low']:+.1%} to {one['high']:+.1%}),"
+            f" McNemar p {one['p']:.2g}, on {one['rows']:,} sentences"
         )
-    )
+    fields = made["extractor"]["all"]["fields"]
+    print("equal values: " + ", ".join(f"{n} {one['agreement']:.1%}" for n, one in fields.items()))
+    student = made["sides"]["student"]
     print(
-        f"skip/extract agreement {report['skip_agreement']:.1%}, invented events per 1,000 sentences"
-        f" without one: {report['invented_per_1000']:.2f}"
+        f"skip/extract agreement {made['skip_agreement']:.1%}; {student['omitted']:,} omitted,"
+        f" {student['invented']:,} invented, {student['wrong_value']:,} with a wrong value;"
+        f" {made['invented_per_1000']:.2f} invented events per 1,000 sentences without one"
     )

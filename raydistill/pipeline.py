@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from raydistill import keywords
 from raydistill.chunk import COUNTS, SECONDS
 from raydistill.release import Release, verify
+from raydistill.stages import filters
 from raydistill.stages.extract import Extract
 from raydistill.stages.prefilter import Prefilter
 from raydistill.stages.skip import Skip
@@ -67,11 +68,12 @@ class Cascade:
         opened = release if isinstance(release, Release) else verify(release)
         self.release = opened
         self.guard = Guard()
+        self.filters = filters.of(opened.folder)
         self.steps = steps(opened, threads=threads)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows that are left: answers, errors and markers."""
-        table = self.guard(batch)
+        table = self.guarded(batch)
         counted = {"sentences": _count(table)}
         seconds = dict.fromkeys(SECONDS, 0.0)
         for step in self.steps:
@@ -81,6 +83,10 @@ class Cascade:
             if step.count:
                 counted[step.count] = _count(table)
         return _accounted(table, counted, seconds)
+
+    def guarded(self, batch: pa.Table) -> pa.Table:
+        """The same rows after the guard and the release's own filters."""
+        return self.filters(self.guard(batch))
 
 
 def steps(release: Release, *, threads: int) -> list[Step]:

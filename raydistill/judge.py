@@ -1,0 +1,127 @@
+"""Judging: one pass of a release over labelled rows, with everything a report is made of.
+
+The stages are those of backfill. The skip classifier is asked about every candidate, also those its
+threshold drops, so that other thresholds can be drawn from one pass.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import compute
+
+from raydistill.answer import Answer
+from raydistill.chunk import SENTENCES
+from raydistill.compare import Answers, Sample, sample, scored, scores
+from raydistill.errors import AnswerError
+from raydistill.pipeline import Cascade
+from raydistill.release import Release
+from raydistill.score import Scored
+from raydistill.stages.extract import Extract
+from raydistill.stages.skip import Skip
+
+pc: Any = compute  # made at import, so that a type checker cannot know them
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The answers and scores of every row of a sample: by the extractor alone, and by the cascade.
+
+    `alone` covers the rows in which the teacher has records, whatever the stages before would do.
+    `kept` holds the rows left after `candidates` (prefilter) and `kept` (skip). `certainty` is the
+    probability of the extractor's whole answer. `seconds` and `rows` are by stage.
+    """
+
+    sample: Sample
+    answers: dict[str, Answer | AnswerError]
+    cascade: dict[str, Scored]
+    alone: dict[str, Scored]
+    kept: dict[str, set[str]]
+    skip_scores: dict[str, float]
+    certainty: dict[str, float]
+    seconds: dict[str, float]
+    rows: dict[str, int]
+
+
+def judge(rows: pa.Table, opened: Release, *, threads: int) -> Judged:
+    """Runs a release over rows of a dataset and scores it against their answers."""
+    taken = sample(rows, opened.task)
+    cascade = Cascade(opened, threads=threads)
+    prefilter, skip, extract = (step.stage for step in cascade.steps)
+    assert isinstance(skip, Skip)
+    assert isinstance(extract, Extract)
+    threshold, skip.threshold = skip.threshold, 0.0
+    seconds: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    table = cascade.guarded(sentences(rows))
+    prefilter(table.slice(0, 1))  # compiles its patterns, which is no part of the rate
+    for name, stage in (("prefilter", prefilter), ("skip", skip)):
+        counts[name] = len(table)
+        began = time.perf_counter()
+        table = stage(table)
+        seconds[name] = time.perf_counter() - began
+    asked = table.filter(pc.is_valid(table["skip_score"]))
+    skip_scores = dict(zip(asked["id"].to_pylist(), asked["skip_score"].to_pylist(), strict=True))
+    candidates = set(table["id"].to_pylist())
+    stays = pc.fill_null(pc.greater_equal(table["skip_score"], threshold), True)
+    table = table.filter(stays)
+    counts["extract"] = len(table)
+    began = time.perf_counter()
+    answered = extract(table)
+    seconds["extract"] = time.perf_counter() - began
+    answers, certainty = _answers(answered, opened, taken)
+    positives = [id for id, truth in taken.truths.items() if truth.records]
+    alone = _alone(extract, taken, positives, answers)
+    return Judged(
+        sample=taken,
+        answers=answers,
+        cascade={id: scored(opened.task, taken.truths[id], answers[id]) for id in taken.ids},
+        alone=scores(opened.task, taken.truths, alone),
+        kept={"candidates": candidates, "kept": set(table["id"].to_pylist())},
+        skip_scores=skip_scores,
+        certainty=certainty,
+        seconds=seconds,
+        rows=counts,
+    )
+
+
+def sentences(rows: pa.Table) -> pa.Table:
+    """A dataset's rows as a chunk without markers."""
+    count = len(rows)
+    columns = {
+        "filing_id": rows["group"],
+        "id": rows["id"],
+        "position": pa.nulls(count, pa.int32()),
+        "text": rows["text"],
+        "error": pa.nulls(count, pa.string()),
+    }
+    return pa.table(columns).cast(SENTENCES)
+
+
+def _answers(
+    answered: pa.Table, opened: Release, taken: Sample
+) -> tuple[dict[str, Answer | AnswerError], dict[str, float]]:
+    """The cascade's answer to every row (none where it was dropped), and how certain it is."""
+    answers: dict[str, Answer | AnswerError] = {id: Answer() for id in taken.ids}
+    certainty: dict[str, float] = {}
+    for row in answered.select(["id", "answer", "error", "score"]).to_pylist():
+        answers[row["id"]] = (
+            AnswerError(row["error"]) if row["error"] else opened.task.parse(row["answer"])
+        )
+        if row["score"] is not None:
+            certainty[row["id"]] = math.exp(min(0.0, row["score"]))
+    return answers, certainty
+
+
+def _alone(
+    extract: Extract, taken: Sample, ids: list[str], known: Answers
+) -> dict[str, Answer | AnswerError]:
+    """The extractor's answer to each of these rows, dropped or not."""
+    texts = taken.text_of()
+    # A row the cascade kept has its answer; an empty one may mean that it was dropped.
+    missing = [id for id in ids if known[id] == Answer()]
+    found = extract.answers([texts[id] for id in missing])
+    fresh = {id: answer for id, (answer, _) in zip(missing, found, strict=True)}
+    return {id: fresh.get(id, known[id]) for id in ids}

@@ -1,0 +1,157 @@
+"""Plots of the report, as SVG that takes its colours from the page around it (light or dark)."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Drawn in these, replaced by the page's own: an SVG inside HTML can follow its style sheet.
+_TEXT, _LINE, _MAIN, _SECOND, _SOFT = "#010101", "#020202", "#030303", "#040404", "#050505"
+_THEME = {
+    _TEXT: "var(--muted)",
+    _LINE: "var(--line)",
+    _MAIN: "var(--accent)",
+    _SECOND: "var(--second)",
+    _SOFT: "var(--soft)",
+}
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0, colors=_TEXT, labelsize=9)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def svg(figure: Figure, title: str) -> str:
+    """The figure as an inline SVG element with a title for screen readers."""
+    import matplotlib
+
+    stream = io.StringIO()
+    # Text stays text: small, selectable, in the page's own font.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1)
+    text = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", text, count=1)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    for drawn, themed in _THEME.items():
+        text = text.replace(drawn, themed)
+    text = re.sub(r'id="(\w+)"', rf'id="{_slug(title)}-\1"', text)
+    text = re.sub(r'"#(\w+)"', rf'"#{_slug(title)}-\1"', text)
+    text = re.sub(r"url\(#(\w+)\)", rf"url(#{_slug(title)}-\1)", text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower())
+
+
+def _percent(axes: Axes, which: str) -> None:
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+
+def falls(rates: Sequence[tuple[str, Mapping[str, float]]]) -> str:
+    """Bars of what is left after each stage, each with its interval."""
+    figure, axes = _axes(7.6, 0.40 * len(rates) + 0.45)
+    places = list(range(len(rates)))[::-1]
+    for place, (_, one) in zip(places, rates, strict=True):
+        axes.barh(place, 1.0, height=0.56, color=_SOFT)
+        axes.barh(place, one["value"], height=0.56, color=_MAIN)
+        axes.plot([one["low"], one["high"]], [place, place], color=_SECOND, linewidth=2.2)
+        axes.text(1.015, place, f"{one['value']:.1%}", va="center", fontsize=9, color=_TEXT)
+    axes.set_yticks(places, [name for name, _ in rates])
+    axes.set_xlim(0, 1.12)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+    _percent(axes, "x")
+    return svg(figure, "Events kept by each stage")
+
+
+def dots(lines: Sequence[tuple[str, Mapping[str, float]]], title: str) -> str:
+    """One point a line with its interval: slices and event types."""
+    figure, axes = _axes(5.0, 0.25 * len(lines) + 0.5)
+    places = list(range(len(lines)))[::-1]
+    for place, (_, one) in zip(places, lines, strict=True):
+        axes.plot([one["low"], one["high"]], [place, place], color=_LINE, linewidth=4)
+        axes.plot([one["value"]], [place], "o", color=_MAIN, markersize=6)
+    axes.set_yticks(places, [name for name, _ in lines])
+    axes.set_xlim(-0.02, 1.02)
+    axes.xaxis.grid(True, color=_LINE, linewidth=0.6)
+    axes.set_ylim(-0.7, len(lines) - 0.3)
+    _percent(axes, "x")
+    return svg(figure, title)
+
+
+def skip(curve: Mapping[str, Any]) -> str:
+    """Events kept against sentences extracted, with the chosen threshold marked."""
+    figure, axes = _axes(5.2, 3.2)
+    points = sorted(curve["points"], key=lambda one: one["extracted"])
+    axes.plot(
+        [one["extracted"] for one in points],
+        [one["events"] for one in points],
+        color=_MAIN,
+        linewidth=2.2,
+    )
+    for one in points:
+        if one["threshold"] == curve["threshold"]:
+            axes.plot([one["extracted"]], [one["events"]], "o", color=_SECOND, markersize=8)
+            axes.annotate(
+                f"chosen: {one['events']:.1%} of events\nfrom {one['extracted']:.1%} of sentences",
+                (one["extracted"], one["events"]),
+                xytext=(12, -34),
+                textcoords="offset points",
+                fontsize=9,
+                color=_TEXT,
+            )
+    axes.set_xlabel("sentences that reach the extractor", fontsize=9, color=_TEXT)
+    axes.set_ylabel("teacher events kept", fontsize=9, color=_TEXT)
+    axes.grid(True, color=_LINE, linewidth=0.6)
+    _percent(axes, "x")
+    _percent(axes, "y")
+    return svg(figure, "Skip threshold")
+
+
+def abstain(points: Sequence[Mapping[str, float]]) -> str:
+    """Agreement of the answers kept against the share handed to the teacher."""
+    figure, axes = _axes(5.2, 3.2)
+    axes.plot(
+        [one["abstained"] for one in points],
+        [one["f1"] for one in points],
+        color=_MAIN,
+        linewidth=2.2,
+    )
+    axes.set_xlabel("answers handed to the teacher, least certain first", fontsize=9, color=_TEXT)
+    axes.set_ylabel("agreement of the rest (F1)", fontsize=9, color=_TEXT)
+    axes.grid(True, color=_LINE, linewidth=0.6)
+    _percent(axes, "x")
+    _percent(axes, "y")
+    return svg(figure, "Abstaining")
+
+
+def running(steps: Sequence[Mapping[str, float]], bar: float) -> str:
+    """A confidence sequence as it narrows, and the bar it is tested against."""
+    figure, axes = _axes(6.4, 3.0)
+    rows = [one["rows"] for one in steps]
+    axes.fill_between(
+        rows, [one["low"] for one in steps], [one["high"] for one in steps], color=_SOFT
+    )
+    axes.plot(rows, [one["value"] for one in steps], color=_MAIN, linewidth=2.2)
+    axes.axhline(bar, color=_SECOND, linewidth=1.4, linestyle="--")
+    axes.annotate(
+        f"bar {bar:.0%}", (rows[-1], bar), xytext=(-4, 4), textcoords="offset points",
+        ha="right", fontsize=9, color=_TEXT,
+    )  # fmt: skip
+    axes.set_xlabel("sentences with an event on either side", fontsize=9, color=_TEXT)
+    axes.set_ylabel("agreement", fontsize=9, color=_TEXT)
+    axes.yaxis.grid(True, color=_LINE, linewidth=0.6)
+    _percent(axes, "y")
+    return svg(figure, "Agreement as it was measured")

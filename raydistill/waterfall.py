@@ -1,6 +1,7 @@
 """The waterfall: how many teacher events each stage of the cascade keeps, and what keeping costs.
 
-Two dials are drawn as curves: the skip threshold (recall against sentences extracted) and abstaining (agreement against the share of answers that are handed to the teacher instead).
+Two dials are drawn as curves: the skip threshold (recall against sentences extracted) and
+abstaining (agreement against the share of answers that are handed to the teacher instead).
 """
 
 from collections.abc import Mapping, Sequence

@@ -168,7 +168,6 @@ def publish(database: str, folder: Path, report: Mapping[str, Any] | None) -> Re
                 None if report is None else json.dumps(report),
             ],
         )
-        connection.commit()
     return opened
 
 
@@ -257,7 +256,7 @@ def _refuse_other(one: Entry, opened: Release) -> None:
 
 
 def rollback(database: str, label: str, *, reason: str = "", link: str | None = None) -> Entry:
-    """Brings back the release that production replaced last. Raises SetupError where there is none."""
+    """Brings back what production replaced last. Raises SetupError where there is nothing."""
     current = production(database, label)
     moves = postgres.fetch(
         database,

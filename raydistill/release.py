@@ -21,7 +21,10 @@ from raydistill.task import Task, task
 
 MANIFEST = "release.json"
 # Formats that can run code when loaded never get into or out of a release.
-UNSAFE = frozenset({".pkl", ".pickle", ".pt", ".pth", ".npy", ".joblib", ".py", ".so", ".dll"})
+UNSAFE = frozenset(
+    {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".npy", ".npz", ".joblib", ".h5", ".keras", ".py"}
+    | {".pyc", ".sh", ".so", ".dylib", ".dll", ".exe"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ def write(
 ) -> Release:
     """Writes a release: `fill` puts the files into a temporary folder and gives the metrics.
 
-    The manifest comes last. `facts` are the Manifest's remaining fields. The name holds a hash of every file, the task and
-    the thresholds, so equal names mean equal answers.
+    The manifest comes last. `facts` are the Manifest's remaining fields. The name holds a hash of
+    every file, the task and the thresholds, so equal names mean equal answers.
     """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -83,6 +86,8 @@ def write(
     metrics = fill(temporary)
     (temporary / "task.json").write_text(json.dumps(task.spec(), indent=2, ensure_ascii=False))
     files = {name: sha256(temporary / name) for name in _names(temporary)}
+    for name in files:
+        _refuse_unsafe(temporary, name)
     content = json.dumps([files, facts["thresholds"]], sort_keys=True)
     manifest = Manifest(
         name=f"{label}-{hashlib.sha256(content.encode()).hexdigest()[:10]}",
@@ -111,8 +116,7 @@ def verify(folder: Path, *, expected: Task | None = None) -> Release:
     manifest = _manifest(folder)
     found = set(_names(folder))
     for name in sorted(found | set(manifest.files)):
-        if Path(name).suffix in UNSAFE:
-            raise SetupError(f"{folder}/{name} is of an unsafe format", todo="publish again")
+        _refuse_unsafe(folder, name)
         if name not in manifest.files:
             raise SetupError(f"{folder}/{name} is not in {MANIFEST}", todo="publish again")
         if name not in found:
@@ -137,6 +141,24 @@ def verify(folder: Path, *, expected: Task | None = None) -> Release:
             todo="choose another release= or task=",
         )
     return Release(folder, manifest, loaded)
+
+
+def _refuse_unsafe(folder: Path, name: str) -> None:
+    """Refuses a file by its name, and a pickle or an archive (which may hold one) by its content."""
+    file = folder / name
+    unsafe = Path(name).suffix.lower() in UNSAFE or file.is_symlink()
+    if not unsafe and file.is_file():
+        with file.open("rb") as stream:
+            start = stream.read(4)
+        # Protocols 2 to 5 begin so; torch and numpy write zip archives of pickles.
+        pickled = start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5")
+        unsafe = pickled or start == b"PK\3\4"
+    if unsafe:
+        raise SetupError(
+            f"{folder}/{name} is of an unsafe format",
+            expected="safetensors, CTranslate2 models, JSON and text",
+            todo="take the file out and publish again",
+        )
 
 
 def task_of(folder: Path) -> Task:

@@ -39,12 +39,13 @@ def occurrences(value: str, text: str) -> list[int]:
 
 def _is_whole(text: str, start: int, end: int) -> bool:
     before, after = text[max(0, start - 1) : start], text[end : end + 1]
-    return not (_is_word(before) and _is_word(text[start])) and not (
-        _is_word(after) and _is_word(text[end - 1])
+    return not (is_word(before) and is_word(text[start])) and not (
+        is_word(after) and is_word(text[end - 1])
     )
 
 
-def _is_word(character: str) -> bool:
+def is_word(character: str) -> bool:
+    """Whether a character belongs to a word; "" does not."""
     return character.isalnum() or character == "_"
 
 

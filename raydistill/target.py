@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from raydistill.answer import Answer, Offsets, Record, locate, occurrences
+from raydistill.answer import Answer, Offsets, Record, is_word, locate, occurrences
 from raydistill.errors import AnswerError
 from raydistill.fields import Choice, Date, Field, Integer, Number, Span, Text, Value
 
@@ -175,7 +175,7 @@ class Compact:
         low, high = int(first[2:-1]), int(last[2:-1])
         if not low <= high < len(source.offsets):
             raise AnswerError("bad_span", f"{first}{last} of {len(source.offsets)} tokens")
-        return source.offsets[low][0], source.offsets[high][1]
+        return whole(source.text, source.offsets[low][0], source.offsets[high][1])
 
 
 _POSITION = re.compile(r"<p\d{1,6}>")
@@ -220,15 +220,39 @@ def _reads_as(field: Field, phrase: str, value: str) -> bool:
 def _first_pointed(
     spans: Iterable[tuple[int, int]], source: Source, positions: int
 ) -> tuple[int, int] | None:
-    """First and last token of the first of `spans` that begins and ends with a token."""
+    """First and last token of the first of `spans` that is whole words, token to token."""
     offsets = source.offsets[:positions]
     for start, end in spans:
+        if whole(source.text, start, end) != (start, end):
+            continue
         first = bisect_left(offsets, start, key=lambda pair: pair[0])
         if first < len(offsets) and offsets[first][0] == start:
             last = bisect_left(offsets, end, lo=first, key=lambda pair: pair[1])
             if last < len(offsets) and offsets[last][1] == end:
                 return first, last
     return None
+
+
+def whole(text: str, start: int, end: int) -> tuple[int, int]:
+    """Characters (start, end) widened to whole words and numbers ("3.75", "15,400,000").
+
+    A student that points at any piece of a word means the word: pieces are the tokenizer's affair.
+    """
+    while 0 < start and _inside(text, start):
+        start -= 1
+    while end < len(text) and _inside(text, end):
+        end += 1
+    return start, end
+
+
+def _inside(text: str, at: int) -> bool:
+    """Whether a word or number goes on between the characters `at - 1` and `at`."""
+    before, after = text[at - 1], text[at]
+    if is_word(before) and is_word(after):
+        return True
+    if before in ".,":
+        return after.isdigit() and at > 1 and text[at - 2].isdigit()
+    return after in ".," and before.isdigit() and text[at + 1 : at + 2].isdigit()
 
 
 class _Reader:

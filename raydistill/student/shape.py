@@ -59,7 +59,23 @@ def model(shape: Shape, tokenizer: Tokenizer, *, classes: int = 2, seed: int = 0
         return Classifier(_encoder(shape, tokenizer), classes)
     made = _seq2seq(shape, tokenizer)
     plain_attention(made)
+    _tie_positions(made, tokenizer)
     return made
+
+
+def _tie_positions(model: Any, tokenizer: Tokenizer) -> None:
+    """Begins each position token at the embedding of the input position that it points at.
+
+    What cross-attention reads from input i then scores `<pi>` highest from the first step on; from
+    independent beginnings a student spends half its training on finding out which is which.
+    """
+    places = model.get_encoder().embed_positions
+    tokens = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for at in range(places.weight.shape[0] - places.offset):
+            id = tokenizer.raw.token_to_id(f"<p{at}>")
+            if id is not None:
+                tokens[id] = places.weight[at + places.offset]
 
 
 def plain_attention(model: Any) -> None:

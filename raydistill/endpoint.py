@@ -148,8 +148,9 @@ class Endpoint:
             await self._turn(tokens)
             asked_s = 0.0
             try:
-                status, headers, content = await self._post(body)
-            except httpx.TimeoutException:
+                # httpx times each read: a server that drips would never be too late for it.
+                status, headers, content = await asyncio.wait_for(self._post(body), self.timeout_s)
+            except (httpx.TimeoutException, asyncio.TimeoutError):
                 lost = EndpointLost("timeout", f"no answer within {self.timeout_s:g} s")
             except httpx.TransportError as problem:
                 lost = EndpointLost("no_connection", self._hidden(str(problem) or repr(problem)))

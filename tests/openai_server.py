@@ -11,7 +11,8 @@ from typing import Any
 
 @dataclass
 class Says:
-    """One response: `text` in a whole chat completion, or `body` as it is; `hang` says nothing."""
+    """One response: `text` in a whole chat completion, or `body` as it is; `hang` says nothing,
+    `cut` breaks the connection, `drip` sends a byte at a time."""
 
     text: str = ""
     status: int = 200
@@ -19,6 +20,7 @@ class Says:
     body: bytes | None = None
     hang: bool = False
     cut: bool = False
+    drip: bool = False
 
 
 @dataclass
@@ -61,7 +63,11 @@ def serving(says: Callable[[int, str], Says]) -> Iterator[Server]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            for at in range(len(content) if said.drip else 0):
+                self.wfile.write(content[at : at + 1])
+                stop.wait(0.05)
+            if not said.drip:
+                self.wfile.write(content)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -51,10 +51,11 @@ def test_extra_adds_to_the_request_and_null_takes_away() -> None:
         (Says(headers={"Content-Encoding": "gzip"}, body=b"garbage"), "no_connection"),
         (Says(cut=True), "no_connection"),
         (Says(hang=True), "timeout"),
+        (Says("slowly", drip=True), "timeout"),
     ],
 )
 def test_what_may_pass_is_tried_again_and_then_lost(bad: Says, code: str) -> None:
-    timeout = 0.3 if bad.hang else 5.0
+    timeout = 0.5 if bad.hang or bad.drip else 5.0
     with serving(lambda n, prompt: bad if n == 0 else Says("fine")) as server:
         assert ask(server.url, timeout_s=timeout, tries=2).tries == 2
     with serving(lambda n, prompt: bad) as server:

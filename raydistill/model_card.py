@@ -41,7 +41,7 @@ def markdown(manifest: Manifest, report: Mapping[str, Any] | None) -> str:
     lines += [
         "## What it is for, and what not",
         "",
-        "It gives the teacher's answers, with the teacher's mistakes, on text like that of its dataset."
+        "It gives the teacher's answers, with the teacher's mistakes, on text like its dataset's."
         " Figures above are agreement with the teacher, not truth. It has not been shown to work on"
         " other languages, other kinds of documents or sentences longer than its input.",
         "",

@@ -144,7 +144,7 @@ def verify(folder: Path, *, expected: Task | None = None) -> Release:
 
 
 def _refuse_unsafe(folder: Path, name: str) -> None:
-    """Refuses a file by its name, and a pickle or an archive (which may hold one) by its content."""
+    """Refuses a file by its name, and a pickle or an archive (it may hold one) by its content."""
     file = folder / name
     unsafe = Path(name).suffix.lower() in UNSAFE or file.is_symlink()
     if not unsafe and file.is_file():

@@ -52,8 +52,8 @@ from raydistill.task import Task
 from raydistill.tasks import TASKS
 from raydistill.tokenizer import Tokenizer
 
-LEARN_ROWS = 150_000  # texts of either kind that keywords are learned from and tested on
-TOKENIZER_ROWS = 200_000
+LEARN_ROWS = 100_000  # texts of either kind that keywords are learned from and tested on
+TOKENIZER_ROWS = 100_000
 SHARD_ROWS = 100_000
 _BINS = 20  # bits of a place that decide how many negatives are taken
 KINDS = {BOILERPLATE: "boilerplate", HARD: "hard", EASY: "easy"}

@@ -6,15 +6,17 @@ is the share of agreeing signature places, an estimate of the Jaccard index (+- 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rensa import RMinHash
+import rensa
 
 BANDS, BAND = 20, 5  # a pair at 0.8 is met with 99.96 %, one at 0.5 with 47 % (and then refused)
 PLACES = BANDS * BAND
 SHINGLE = 3
 _SEED = 1
+_MinHash: Any = rensa.__dict__["RMinHash"]  # the package has no types
 _ROUNDS = 16
 _WINDOW = 2000  # neighbours compared in a run of equal bands: longer runs are one template's
 _PAIRS = 1 << 18  # compared at once: 50 MB
@@ -38,7 +40,7 @@ def signatures(texts: Sequence[str]) -> tuple[Bytes, Keys]:
     parts: list[npt.NDArray[np.uint32]] = []
     for at in range(0, len(texts), 8192):
         sets = [shingles(text) for text in texts[at : at + 8192]]
-        matrix = RMinHash.digest_matrix_from_token_sets(sets, PLACES, _SEED)
+        matrix = _MinHash.digest_matrix_from_token_sets(sets, PLACES, _SEED)
         parts.append(np.array(matrix.to_rows(), np.uint32))
     whole = np.concatenate(parts)
     band = np.zeros((len(texts), BANDS), np.uint64)

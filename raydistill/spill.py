@@ -34,7 +34,7 @@ def keys(values: Iterable[str | None]) -> Keys:
     digest, whole = hashlib.blake2b, int.from_bytes
     return np.array(
         [
-            whole(digest((v or "").encode("utf-8", "surrogatepass"), digest_size=8).digest())
+            whole(digest((v or "").encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
             for v in values
         ],
         np.uint64,

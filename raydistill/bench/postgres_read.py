@@ -1,7 +1,7 @@
 """How fast a large table is read into Arrow, beside `psql COPY ... (FORMAT binary)` to nothing.
 
 Makes a table shaped like the teacher's events on a server of its own, reads all block ranges in
-one process, and lets psql copy out the same columns, by turns.
+one process, reads them through Ray Data by two, and lets psql copy out the same columns, by turns.
 """
 
 import multiprocessing
@@ -13,7 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from raydistill import pgserver, postgres
+import pyarrow as pa
+import ray
+
+from raydistill import cluster, pgserver, postgres
+from raydistill.ray_table import table_dataset
 
 # Some 735 bytes a row: a sentence of 300 characters, the answer's fields, and the raw answer.
 _TABLE = """
@@ -37,33 +41,46 @@ SELECT i, 's' || i, 'f' || i / 40,
 FROM generate_series(1, {rows}) AS i"""
 
 
-def run(rows: int, rounds: int = 3) -> dict[str, float]:
-    """Medians of `rounds`: `rows_per_second`, its `ratio_plain` to psql's, `peak_rss_mib`.
+READERS = 2
 
-    The peak is that of a fresh process that does nothing but read (its imports included).
+
+def run(rows: int = 3_000_000, rounds: int = 3) -> dict[str, float]:
+    """Medians of `rounds`: `rows_per_second`, its `ratio_plain` to psql's, `peak_rss_mib`, and
+    `ratio_ray`, that of READERS read tasks of Ray Data at a time, Ray's start apart.
+
+    The peak is that of a process that does nothing but read (its imports included): a fresh one,
+    or one of Ray's workers, whichever is larger.
     """
     with tempfile.TemporaryDirectory(prefix="raydistill-bench-") as folder:
         try:
             dsn = pgserver.start(Path(folder) / "pg")
             row_bytes = _fill(dsn, rows)
             reads: list[tuple[int, float, float]] = []
+            rays: list[tuple[int, float, float]] = []
             plain: list[float] = []
+            cluster.start(cpus=READERS)
             with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
                 for _ in range(rounds):
                     reads.append(pool.apply(_read, (dsn,)))
                     plain.append(_psql(dsn))
+                    rays.append(_ray(dsn))
         finally:
+            ray.shutdown()
             pgserver.remove(Path(folder) / "pg")
-    if any(read[0] != rows for read in reads):
-        raise AssertionError(f"read {[read[0] for read in reads]} rows of {rows}")
+    if any(read[0] != rows for read in [*reads, *rays]):
+        raise AssertionError(f"read {[read[0] for read in [*reads, *rays]]} rows of {rows}")
     ours_s, psql_s = statistics.median(r[1] for r in reads), statistics.median(plain)
+    ray_s = statistics.median(r[1] for r in rays)
     found = {
         "rows": float(rows),
         "bytes_per_row": row_bytes,
         "rows_per_second": rows / ours_s,
         "psql_rows_per_second": rows / psql_s,
+        "mib_per_second": rows * row_bytes / ours_s / 2**20,
+        "ray_rows_per_second": rows / ray_s,
         "ratio_plain": psql_s / ours_s,
-        "peak_rss_mib": max(read[2] for read in reads),
+        "ratio_ray": psql_s / ray_s,
+        "peak_rss_mib": max(read[2] for read in [*reads, *rays]),
     }
     for name, value in found.items():
         print(f"{name:22}{value:14,.2f}")
@@ -82,19 +99,41 @@ def _fill(dsn: str, rows: int) -> float:
         return postgres.fetch(connection, query)[0][0]
 
 
-def _read(dsn: str) -> tuple[int, float, float]:
-    """Rows read, seconds, and this process's peak in MiB."""
+def _columns(dsn: str) -> dict[str, str]:
     query = (
         "SELECT attname FROM pg_attribute WHERE attrelid = 'kee.events'::regclass AND attnum > 0"
     )
-    columns = {name: name for (name,) in postgres.fetch(dsn, f"{query} ORDER BY attnum")}
+    return {name: name for (name,) in postgres.fetch(dsn, f"{query} ORDER BY attnum")}
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _ray(dsn: str) -> tuple[int, float, float]:
+    """The same through Ray Data: every row reaches a task that counts it, as a stage would."""
+
+    def count(batch: pa.Table) -> pa.Table:
+        return pa.table({"rows": [batch.num_rows], "peak": [_peak_mib()]})
+
+    columns = _columns(dsn)
+    started = time.perf_counter()
+    with postgres.snapshot(dsn, "kee.events") as name:
+        rows = table_dataset(dsn, "kee.events", columns, snapshot=name, connections=READERS)
+        counted = rows.map_batches(count, batch_size=None, batch_format="pyarrow").to_pandas()
+    seconds = time.perf_counter() - started
+    return int(counted["rows"].sum()), seconds, float(counted["peak"].max())
+
+
+def _read(dsn: str) -> tuple[int, float, float]:
+    """Rows read, seconds, and this process's peak in MiB."""
+    columns = _columns(dsn)
     started, rows = time.perf_counter(), 0
     with postgres.snapshot(dsn, "kee.events") as name:
         for each in postgres.ranges(dsn, "kee.events"):
             for batch in postgres.read_range(dsn, "kee.events", columns, each, snapshot=name):
                 rows += batch.num_rows
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return rows, time.perf_counter() - started, peak_kib / 1024
+    return rows, time.perf_counter() - started, _peak_mib()
 
 
 def _psql(dsn: str) -> float:

@@ -1,0 +1,359 @@
+"""Building datasets: from tables that change, from files, in parts, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raydistill import build, build_read, demo_world, postgres
+from raydistill.build_steps import ReadTeacher
+from raydistill.dataset import SPLITS, Dataset
+from raydistill.errors import SetupError
+from raydistill.postgres import ReadLost
+from raydistill.source import SourceConfig, SourceKind
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def config(tmp_path: Path, source: SourceConfig, **more: Any) -> build.Config:
+    return build.Config(
+        source=source, out=str(tmp_path / "dataset"), workers=1, vocabulary=600, **more
+    )
+
+
+def execute(dsn: str, sql: str) -> None:
+    with postgres.connect(dsn) as connection:
+        postgres.script(connection, sql)
+
+
+def rows_of(made: Dataset) -> list[dict[str, Any]]:
+    return [row for split in SPLITS for row in made.table(split).to_pylist()]
+
+
+def adds_up(made: Dataset) -> bool:
+    """Whether every row that was read is kept, merged, rejected or left out, and counted once."""
+    a = made.manifest["account"]
+    texts = a["sentences"] - a["rejected"] + a.get("without_answer", 0) - a["duplicates"]
+    written = a["chosen"] - a["near_duplicates"] - a["near_straddling"]
+    return texts == a["events"] + a["nothing"] + a["no_date"] and a["written"] == written
+
+
+def assert_disjoint(made: Dataset) -> None:
+    """Every split has companies, and no company two splits."""
+    groups = [set(made.table(split)["group"].to_pylist()) for split in SPLITS]
+    assert all(groups)
+    assert sum(len(each) for each in groups) == len(set().union(*groups))
+
+
+@pytest.fixture
+def world(database: str) -> str:
+    """A small demo world in PostgreSQL."""
+    made = demo_world.world(seed=3, filings=60, companies=60, sentences_per_filing=400)
+    demo_world.write(made, database)
+    return database
+
+
+@pytest.mark.postgres
+def test_companies_and_near_duplicates_stand_in_one_split_and_the_account_adds_up(
+    world: str, tmp_path: Path
+) -> None:
+    made = build.run(config(tmp_path, SourceConfig(dsn=world)))
+    assert_disjoint(made)
+    texts = [" ".join(row["text"].split()).casefold() for row in rows_of(made)]
+    assert len(set(texts)) == len(texts)
+    assert adds_up(made)
+
+
+@pytest.mark.postgres
+def test_the_same_seed_gives_the_same_files_however_many_processes_read(
+    world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = build.run(config(tmp_path / "a", SourceConfig(dsn=world)))
+    monkeypatch.setattr("raydistill.build_read.BUCKET_ROWS", 500)  # many buckets instead of one
+    monkeypatch.setattr("raydistill.build.SHARD_ROWS", 300)
+    many = build.run(config(tmp_path / "b", SourceConfig(dsn=world)))
+    assert len(list((many.folder / "train").iterdir())) > 1
+    for split in SPLITS:
+        assert many.table(split).equals(one.table(split))
+
+
+@pytest.mark.postgres
+def test_nothing_is_taken_from_filings_that_the_teacher_has_not_finished(
+    world: str, tmp_path: Path
+) -> None:
+    query = "SELECT sentence_id FROM kee.sentences JOIN kee.filings USING (filing_id) WHERE"
+    unread = {id for (id,) in postgres.fetch(world, f"{query} teacher_done_at IS NULL")}
+    said = {id for (id,) in postgres.fetch(world, "SELECT sentence_id FROM kee.events")}
+    made = build.run(config(tmp_path, SourceConfig(dsn=world), negatives=50.0))
+    silent = {row["id"] for row in rows_of(made) if not row["keep"]}
+    assert unread
+    assert len(silent) > 1000
+    assert not silent & unread
+    assert not silent & said
+
+
+@pytest.mark.postgres
+def test_rows_updated_and_deleted_while_they_are_read_are_those_of_the_snapshot(
+    world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm = build.run(config(tmp_path / "calm", SourceConfig(dsn=world), negatives=50.0))
+    monkeypatch.setattr("raydistill.rows.RANGE_ROWS", 200)
+    read, disturbed = ReadTeacher.__call__, []
+
+    def disturbing(step: ReadTeacher, numbered: tuple[int, Any]) -> int:
+        if not disturbed:  # between the first range and the others: rows move, vanish and change
+            disturbed.append(read(step, numbered))
+            execute(
+                world,
+                "UPDATE kee.events SET sentence = 'changed', event_type = 'changed';"
+                "DELETE FROM kee.events WHERE event_id % 3 = 0;"
+                "UPDATE kee.sentences SET sentence = 'changed';"
+                "DELETE FROM kee.sentences WHERE position % 2 = 0;"
+                "UPDATE kee.filings SET teacher_done_at = NULL",
+            )
+            return disturbed[0]
+        return read(step, numbered)
+
+    monkeypatch.setattr(ReadTeacher, "__call__", disturbing)
+    made = build.run(config(tmp_path / "busy", SourceConfig(dsn=world), negatives=50.0))
+    assert disturbed
+    assert not postgres.fetch(world, "SELECT 1 FROM kee.sentences WHERE sentence <> 'changed'")
+    for split in SPLITS:
+        assert made.table(split).equals(calm.table(split))
+
+
+@pytest.mark.postgres
+def test_a_read_whose_connections_are_cut_starts_again_and_misses_nothing(
+    world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calm = build.run(config(tmp_path / "calm", SourceConfig(dsn=world)))
+    monkeypatch.setattr("raydistill.build_read._WAIT_S", 0.1)
+    read, cut = ReadTeacher.__call__, []
+
+    def cutting(step: ReadTeacher, numbered: tuple[int, Any]) -> int:
+        if not cut:
+            cut.append(True)
+            kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            postgres.fetch(world, f"{kill} WHERE application_name = 'raydistill snapshot'")
+        return read(step, numbered)
+
+    monkeypatch.setattr(ReadTeacher, "__call__", cutting)
+    made = build.run(config(tmp_path / "cut", SourceConfig(dsn=world)))
+    assert made.manifest["restarts"] == 1
+    assert "read again from the start" in capsys.readouterr().out
+    assert made.fingerprint == calm.fingerprint
+
+
+@pytest.mark.postgres
+def test_a_read_that_is_always_lost_ends_with_that_error_and_no_dataset(
+    world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raydistill.build_read._WAIT_S", 0.0)
+    tried = []
+
+    def lost(step: ReadTeacher, numbered: tuple[int, Any]) -> int:
+        tried.append(numbered)
+        raise ReadLost("cut")
+
+    monkeypatch.setattr(ReadTeacher, "__call__", lost)
+    with pytest.raises(ReadLost):
+        build.run(config(tmp_path, SourceConfig(dsn=world)))
+    assert len(tried) == build_read.ATTEMPTS
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.postgres
+def test_boilerplate_hard_and_easy_negatives_come_in_the_stated_shares(
+    world: str, tmp_path: Path
+) -> None:
+    shares = {"negatives": 1.0, "hard": 0.4, "boilerplate": 0.2, "repeats": 3}
+    made = build.run(config(tmp_path, SourceConfig(dsn=world), **shares))
+    counts = made.manifest["counts"].values()
+    kinds = {k: sum(each[k] for each in counts) for k in ("boilerplate", "hard", "easy", "events")}
+    for kind, share in (("boilerplate", 0.2), ("hard", 0.4), ("easy", 0.4)):
+        assert kinds[kind] / kinds["events"] == pytest.approx(share, abs=0.1)
+
+
+@pytest.mark.postgres
+def test_after_a_date_rows_are_test_and_before_it_they_are_not(world: str, tmp_path: Path) -> None:
+    ((middle,),) = postgres.fetch(
+        world, "SELECT percentile_disc(0.7) WITHIN GROUP (ORDER BY filed_at)::text FROM kee.filings"
+    )
+    split = build.SplitConfig(after=middle)
+    made = build.run(config(tmp_path, SourceConfig(dsn=world), split=split))
+    dates = postgres.fetch(
+        world,
+        "SELECT sentence_id, filed_at::text FROM kee.sentences JOIN kee.filings USING (filing_id)",
+    )
+    day = dict(dates)
+    for name in SPLITS:
+        found = [day[id] >= middle for id in made.table(name)["id"].to_pylist()]
+        assert found
+        assert all(late == (name == "test") for late in found)
+
+
+# ------------------------------------------------------------------ files
+
+EVENT = {
+    "event_type": "dismissed_auditor",
+    "subject": "Acme",
+    "object": "KPMG",
+    "magnitude_class": "major",
+    "timing": "definitive",
+    "sentiment": "negative",
+    "materiality": "material",
+    "confidence": 9,
+    "date_confidence": 0,
+    "event_date": None,
+}
+
+
+def lines(count: int = 300) -> list[dict[str, Any]]:
+    """Rows as teachers leave them in files: a third with an event."""
+    rows = []
+    for n in range(count):
+        word = f"item{n} matter{n * 7} case{n * 13} note{n * 17}"
+        event = n % 3 == 0
+        text = f"{word} Acme dismissed KPMG as auditor of {word}" if event else f"{word} is {word}"
+        output = {"events": [EVENT]} if event else {"skip": True}
+        rows.append({"id": str(n), "input": text, "task": "filing_events", "output": output,
+                     "company": f"c{n % 40}"})  # fmt: skip
+    return rows
+
+
+def write_lines(file: Path, rows: list[dict[str, Any]]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def from_files(tmp_path: Path, path: Path, **more: Any) -> Dataset:
+    source = SourceConfig(kind=SourceKind.rows, path=str(path))
+    return build.run(config(tmp_path, source, recall=0.9, **more))
+
+
+def test_json_lines_parquet_and_a_datasets_folder_give_the_same_rows(tmp_path: Path) -> None:
+    rows = [row | {"output": json.dumps(row["output"])} for row in lines()]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=100)
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    file = str(folder / "data-00000-of-00001.arrow")
+    with pa.OSFile(file, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=70)
+    paths = [write_lines(tmp_path / "rows.jsonl", lines()), tmp_path / "rows.parquet", folder]
+    made = [from_files(tmp_path / str(n), path) for n, path in enumerate(paths)]
+    assert len(rows_of(made[0])) == 300
+    assert len({one.fingerprint for one in made}) == 1
+
+
+def test_copies_with_different_labels_go_with_the_majority_and_the_audit_says_so(
+    tmp_path: Path,
+) -> None:
+    rows = lines()
+    wrong = [{**rows[0], "id": "w", "output": {"skip": True}, "company": "c1"}]
+    right = [{**rows[0], "id": f"r{n}", "company": f"c{n}"} for n in range(3)]
+    made = from_files(tmp_path, write_lines(tmp_path / "rows.jsonl", rows + wrong + right))
+    assert made.manifest["account"]["contradictory_texts"] == 1
+    assert made.manifest["account"]["contradictory_event_or_not"] == 1
+    (kept,) = [row for row in rows_of(made) if row["text"] == rows[0]["input"]]
+    assert kept["keep"]
+    assert kept["weight"] == 4.0
+    written = (made.folder / "audit.jsonl").read_text().splitlines()
+    suspects = [json.loads(line) for line in written]
+    assert [one["reasons"][0] for one in suspects if one["text"] == rows[0]["input"]] == [
+        "1 of 5 copies are labelled otherwise"
+    ]
+    assert rows[0]["input"] in (made.folder / "audit.html").read_text()
+
+
+def test_what_cannot_be_saved_is_kept_with_its_code_and_its_words(tmp_path: Path) -> None:
+    bad = [
+        {"id": "a", "input": "Acme sold a plant.", "output": "no idea", "company": "c1"},
+        {"id": "b", "input": "Acme sold it.", "output": [EVENT | {"timing": "never"}]},
+        {"id": "c", "input": "  ", "output": {"skip": True}},
+        {"id": "d", "input": "What?", "output": {"skip": True}, "task": "query_kind"},
+    ]
+    file = write_lines(tmp_path / "rows.jsonl", [*lines(), *bad])
+    with file.open("a") as stream:
+        stream.write("{broken\n")
+    made = from_files(tmp_path, file)
+    rejects = pq.read_table(made.folder / "rejects.parquet").to_pylist()
+    assert {one["id"][:4]: one["code"] for one in rejects} == {
+        "a": "no_json", "b": "unknown_choice", "c": "empty_sentence", "d": "other_task",
+        "rows": "bad_json",
+    }  # fmt: skip
+    assert {one["id"]: one["raw"] for one in rejects}["a"] == "no idea"
+    assert made.manifest["rejects"]["no_json"] == 1
+    assert adds_up(made)
+
+
+def test_types_are_renamed_by_the_merge_map_before_they_are_counted(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", lines())
+    made = from_files(tmp_path, file, merge={"dismissed_auditor": "changed_auditor"})
+    answers = [row["answer"] for row in rows_of(made) if row["keep"]]
+    assert all('"event_type":"changed_auditor"' in answer for answer in answers)
+    assert (
+        (made.folder / "types.csv")
+        .read_text()
+        .splitlines()[1]
+        .startswith("event_type,changed_auditor,100,")
+    )
+
+
+def test_the_confidence_floor_drops_answers_below_it(tmp_path: Path) -> None:
+    rows = lines()
+    for n in range(0, 60, 3):
+        rows[n]["output"] = {"events": [EVENT | {"confidence": 5}]}
+    file = write_lines(tmp_path / "rows.jsonl", rows)
+    assert from_files(tmp_path / "off", file).manifest["rejects"] == {}
+    made = from_files(tmp_path / "on", file, confidence=8)
+    assert made.manifest["rejects"] == {"low_confidence": 20}
+
+
+def test_a_sample_is_a_part_of_every_larger_sample(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", lines(900))
+    small, large = (
+        {row["id"] for row in rows_of(from_files(tmp_path / str(n), file, sample=n))}
+        for n in (300, 600)
+    )
+    assert small < large
+    assert abs(len(small) - 300) < 75
+    assert abs(len(large) - 600) < 75
+
+
+def test_a_file_without_the_columns_or_a_missing_file_is_refused(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "rows.jsonl", [{"question": "?", "reply": "!"}])
+    with pytest.raises(SetupError, match="question, reply"):
+        from_files(tmp_path, file)
+    with pytest.raises(SetupError, match="no rows at"):
+        from_files(tmp_path, tmp_path / "nothing")
+
+
+def test_rows_without_an_answer_are_refused(tmp_path: Path) -> None:
+    rows = [row for row in lines() if row["output"] == {"skip": True}]
+    with pytest.raises(SetupError, match="gives no answer"):
+        from_files(tmp_path, write_lines(tmp_path / "rows.jsonl", rows))
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_real_labels_build_without_an_unexplained_reject(tmp_path: Path) -> None:
+    labels = SHARED / "teacher" / "labels.jsonl"
+    if not labels.is_file():
+        pytest.skip(f"{labels} is absent")
+    corpus = SHARED / "corpus" / "sentences.parquet"
+    source = SourceConfig(kind=SourceKind.rows, path=str(labels))
+    made = build.run(config(tmp_path, source, corpus=str(corpus), negatives=10.0))
+    account = made.manifest["account"]
+    assert made.manifest["rejects"] == {}
+    assert account["sentences"] == account["teacher_rows"] == 10_812
+    assert adds_up(made)
+    assert account["written"] > 10_500
+    assert_disjoint(made)
+    held = made.manifest["prefilter"]["held_out"]
+    assert held["events"] > 100
+    assert held["low"] <= held["recall"] <= held["high"]
+    assert 0 < made.manifest["prefilter"]["corpus"]["rejected"] < 1

@@ -28,7 +28,7 @@ _FIT_ROWS = 15_000
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 
 
-def _words(texts: Sequence[str]) -> Any:
+def _words(texts: Sequence[Any]) -> Any:
     from sklearn.feature_extraction import text
 
     kind: Any = text.HashingVectorizer

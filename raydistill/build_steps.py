@@ -97,8 +97,8 @@ class Plan:
         return sorted(self.folder(name).glob("*.arrow"))
 
 
-def _part_file(plan: Plan, name: str, part: int) -> Path:
-    return plan.folder(name) / f"{part:06}.arrow"
+def _bucket_file(plan: Plan, name: str, bucket: int) -> Path:
+    return plan.folder(name) / f"{bucket:06}.arrow"
 
 
 def _keyed(table: pa.Table, text_key: Keys, id_key: Keys, plan: Plan) -> pa.Table:
@@ -126,17 +126,18 @@ class ReadTeacher:
 
     def __call__(self, numbered: tuple[int, Any]) -> int:
         part, where = numbered
-        table = self.source.table(where)
-        read = len(table)
+        read = 0
+        for piece, table in enumerate(self.source.tables(where)):
+            at = np.arange(len(table), dtype=np.int64) + (part << 40) + read
+            read += len(table)
+            self._spill(table, at, f"{part:06}-{piece:04}")
+        return read
+
+    def _spill(self, table: pa.Table, at: npt.NDArray[np.int64], name: str) -> None:
         id_key = spill.keys(table["id"].to_pylist())
-        at = rows.numbered(table, part)
         if self.rate < 1:
             take = spill.below(spill.mixed(id_key, self.plan.seed + SAMPLE_SALT), self.rate)
-            table, at, id_key = (
-                table.filter(pa.array(take)),
-                at.filter(pa.array(take)),
-                id_key[take],
-            )
+            table, at, id_key = table.filter(pa.array(take)), at[take], id_key[take]
         texts = table["text"].to_pylist()
         blank = pa.array([not (text or "").strip() for text in texts], pa.bool_())
         lost = pc.coalesce(table["code"], pc.if_else(blank, "empty_sentence", None))
@@ -147,7 +148,7 @@ class ReadTeacher:
         keyed = (
             keyed.append_column("id_key", pa.array(id_key).take(row))
             .append_column("reading", pa.array(spill.keys(table["reading"].to_pylist())).take(row))
-            .append_column("at", at.take(row))
+            .append_column("at", pa.array(at).take(row))
             .append_column("record", pc.if_else(code.is_valid(), None, found["record"]))
             .append_column("confidence", found["confidence"])
             .append_column("code", code)
@@ -155,11 +156,10 @@ class ReadTeacher:
             .append_column("raw", _given(table, row, code))
         )
         folder = self.plan.folder("teacher")
-        np.save(folder / f"{part:06}.ids.npy", np.unique(id_key))
-        np.save(folder / f"{part:06}.texts.npy", np.unique(np.asarray(keyed["text_key"])))
+        np.save(folder / f"{name}.ids.npy", np.unique(id_key))
+        np.save(folder / f"{name}.texts.npy", np.unique(np.asarray(keyed["text_key"])))
         bucket = spill.buckets_of(np.asarray(keyed["text_key"]), self.plan.buckets)
-        spill.write(_part_file(self.plan, "teacher", part), keyed, bucket, self.plan.buckets)
-        return read
+        spill.write(folder / f"{name}.arrow", keyed, bucket, self.plan.buckets)
 
 
 def _given(table: pa.Table, row: Any, code: Any) -> pa.Array:
@@ -189,9 +189,13 @@ class ReadSentences:
 
     def __call__(self, numbered: tuple[int, Any]) -> tuple[int, int]:
         part, where = numbered
-        table = self.source.table(where)
-        read = len(table)
-        table = table.filter(table["done"])
+        read = kept = 0
+        for piece, table in enumerate(self.source.tables(where)):
+            read += len(table)
+            kept += self._spill(table.filter(table["done"]), f"{part:06}-{piece:04}")
+        return read, kept
+
+    def _spill(self, table: pa.Table, name: str) -> int:
         work = self.plan.work
         id_key = spill.keys(table["id"].to_pylist())
         text_key = spill.text_keys(table["text"].to_pylist())
@@ -202,8 +206,9 @@ class ReadSentences:
         keyed = _keyed(table.filter(pa.array(keep)), text_key[keep], id_key[keep], self.plan)
         made = _once_each(keyed)
         bucket = spill.buckets_of(np.asarray(made["text_key"]), self.plan.buckets)
-        spill.write(_part_file(self.plan, "sentences", part), made, bucket, self.plan.buckets)
-        return read, len(keyed)
+        folder = self.plan.folder("sentences")
+        spill.write(folder / f"{name}.arrow", made, bucket, self.plan.buckets)
+        return len(keyed)
 
 
 @lru_cache(maxsize=2)
@@ -279,7 +284,7 @@ class Label:
         counts["events"] += int(np.asarray(table["keep"]).sum())
         counts["nothing"] += len(table) - int(np.asarray(table["keep"]).sum())
         with (
-            pa.OSFile(str(_part_file(self.plan, "labelled", bucket)), "wb") as sink,
+            pa.OSFile(str(_bucket_file(self.plan, "labelled", bucket)), "wb") as sink,
             pa.ipc.new_file(sink, table.schema) as writer,
         ):
             writer.write_table(table.combine_chunks())
@@ -311,7 +316,7 @@ def _silent(table: pa.Table, task: Any) -> pa.Table:
 
 def labelled(plan: Plan, bucket: int) -> pa.Table:
     """The examples that Label wrote."""
-    return pa.ipc.open_file(pa.memory_map(str(_part_file(plan, "labelled", bucket)))).read_all()
+    return pa.ipc.open_file(pa.memory_map(str(_bucket_file(plan, "labelled", bucket)))).read_all()
 
 
 @lru_cache(maxsize=1)
@@ -381,7 +386,7 @@ class Choose:
         np.save(self.plan.folder("signatures") / f"{bucket:06}.npy", signature)
         np.save(self.plan.folder("bands") / f"{bucket:06}.npy", bands)
         shard = spill.buckets_of(share[take], self.shards)
-        spill.write(_part_file(self.plan, "chosen", bucket), table, shard, self.shards)
+        spill.write(_bucket_file(self.plan, "chosen", bucket), table, shard, self.shards)
         columns = (np.asarray(table[name]) for name in ("share", "split", "keep"))
         return Chosen(*columns)
 

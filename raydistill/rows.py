@@ -1,7 +1,7 @@
 """Teacher rows from wherever they lie: PostgreSQL tables, Parquet, JSON lines, datasets folders.
 
-A source is cut in parts that are read independently, each whole and small enough to hold; read
-again, a part gives the same rows. Every source gives the same columns (TRAVEL), and what the
+A source is cut in parts that are read independently, in pieces small enough to hold; read again, a
+part gives the same rows. Every source gives the same columns (TRAVEL), and what the
 teacher said: `raw`, or a column for each field of the task.
 """
 
@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
 import pyarrow.parquet as pq
@@ -27,6 +26,7 @@ pc: Any = compute
 
 RANGE_ROWS = 50_000  # some 40 MB of events in one piece, and three times that while they are read
 _PART_BYTES = 32 << 20
+_LINES = (".jsonl", ".json", ".ndjson")
 TRAVEL = pa.schema(
     [
         ("id", pa.string()),
@@ -73,8 +73,8 @@ class Rows(Protocol):
         """The pieces it is read in, in a stable order."""
         ...
 
-    def table(self, part: Any) -> pa.Table:
-        """All rows of a part: TRAVEL, and `raw` or the task's fields."""
+    def tables(self, part: Any) -> Iterator[pa.Table]:
+        """The rows of a part, a piece at a time: TRAVEL, and `raw` or the task's fields."""
         ...
 
 
@@ -95,11 +95,17 @@ class TableRows:
     def parts(self) -> list[BlockRange]:
         return postgres.ranges(self.dsn, self.table_name, RANGE_ROWS)
 
-    def table(self, part: BlockRange) -> pa.Table:
+    def tables(self, part: BlockRange) -> Iterator[pa.Table]:
         batches = postgres.read_range(
             self.dsn, self.table_name, self.columns, part, snapshot=self.snapshot, where=self.where
         )
-        return self.joined(pa.Table.from_batches(list(batches)))
+        held: list[pa.RecordBatch] = []
+        for batch in batches:  # a view has no blocks, and is one range however large it is
+            if held and sum(map(len, held)) + len(batch) > 2 * RANGE_ROWS:
+                yield self.joined(pa.Table.from_batches(held))
+                held = []
+            held.append(batch)
+        yield self.joined(pa.Table.from_batches(held))
 
     def joined(self, rows: pa.Table) -> pa.Table:
         """The rows as they were read, with what their filings say."""
@@ -199,17 +205,16 @@ class FileRows:
         """How many rows the files hold, broken ones included."""
         return sum(_count(file) for file in _files(Path(self.path)))
 
-    def table(self, part: FilePart) -> pa.Table:
+    def tables(self, part: FilePart) -> Iterator[pa.Table]:
         file = Path(part.file)
-        if file.suffix in (".jsonl", ".json", ".ndjson"):
-            rows, ids = _json_lines(file, part)
-        else:
-            read = _row_group(file, part.start)
-            rows, ids = (
-                read.to_pylist(),
-                [f"{file.name}#{part.start}.{n}" for n in range(len(read))],
-            )
-        return self.standard(rows, ids)
+        if file.suffix in _LINES:
+            yield self.standard(*_json_lines(file, part))
+            return
+        at = 0
+        for batch in _batches(file, part.start):
+            ids = [f"{file.name}#{part.start}.{at + n}" for n in range(len(batch))]
+            at += len(batch)
+            yield self.standard(batch.to_pylist(), ids)
 
     def standard(self, rows: Sequence[Any], ids: Sequence[str]) -> pa.Table:
         """The columns every source gives, of rows as the file has them (a broken one is a text)."""
@@ -282,7 +287,7 @@ def _parts(file: Path) -> list[FilePart]:
         return [FilePart(str(file), n, n + 1) for n in range(_opened(file).num_row_groups)]
     if file.suffix == ".arrow":
         return [FilePart(str(file), n, n + 1) for n, _ in enumerate(_stream(file))]
-    if file.suffix not in (".jsonl", ".json", ".ndjson"):
+    if file.suffix not in _LINES:
         raise SetupError(f"{file} is of no known kind", expected=".jsonl, .parquet or .arrow")
     size = file.stat().st_size
     return [
@@ -320,11 +325,14 @@ def _stream(file: Path) -> Iterator[pa.RecordBatch]:
         yield from (reader.get_batch(n) for n in range(reader.num_record_batches))
 
 
-def _row_group(file: Path, number: int) -> pa.Table:
+def _batches(file: Path, number: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet row group or of an Arrow batch, RANGE_ROWS at a time."""
     if file.suffix == ".parquet":
-        return _opened(file).read_row_group(number)
-    batch = next(one for n, one in enumerate(_stream(file)) if n == number)
-    return pa.Table.from_batches([batch])
+        yield from _opened(file).iter_batches(RANGE_ROWS, row_groups=[number])
+        return
+    whole = next(one for n, one in enumerate(_stream(file)) if n == number)
+    for start in range(0, len(whole), RANGE_ROWS):
+        yield whole.slice(start, RANGE_ROWS)
 
 
 def _json_lines(file: Path, part: FilePart) -> tuple[list[Any], list[str]]:
@@ -345,8 +353,3 @@ def _json_lines(file: Path, part: FilePart) -> tuple[list[Any], list[str]]:
             rows.append(value if isinstance(value, dict) else line.decode("utf-8", "replace"))
             ids.append(f"{file.name}@{at}")
     return rows, ids
-
-
-def numbered(rows: pa.Table, part: int) -> pa.Array:
-    """Each row's place in the whole source, from its part's number."""
-    return pa.array(np.arange(len(rows), dtype=np.int64) + (part << 32))

@@ -195,6 +195,46 @@ def test_after_a_date_rows_are_test_and_before_it_they_are_not(world: str, tmp_p
         assert all(late == (name == "test") for late in found)
 
 
+@pytest.mark.postgres
+def test_a_view_without_blocks_or_keys_gives_what_its_table_gives(
+    world: str, tmp_path: Path
+) -> None:
+    whole = build.run(config(tmp_path / "table", SourceConfig(dsn=world)))
+    execute(world, "CREATE VIEW kee.said AS SELECT * FROM kee.events")
+    source = SourceConfig(dsn=world)
+    source.events.table = "kee.said"
+    made = build.run(config(tmp_path / "view", source))
+    assert made.fingerprint == whole.fingerprint
+
+
+@pytest.mark.postgres
+def test_a_raw_column_is_read_instead_of_the_fields(world: str, tmp_path: Path) -> None:
+    whole = build.run(config(tmp_path / "fields", SourceConfig(dsn=world)))
+    source = SourceConfig(dsn=world)
+    source.events.columns["raw"] = "raw"
+    made = build.run(config(tmp_path / "raw", source))
+    assert made.manifest["rejects"] == {}
+    for split in SPLITS:
+        assert made.table(split).equals(whole.table(split))
+
+
+@pytest.mark.postgres
+def test_the_filter_of_a_table_is_applied(world: str, tmp_path: Path) -> None:
+    source = SourceConfig(dsn=world)
+    source.events.where = "event_type <> 'declared_dividend' -- {not a hole}"
+    made = build.run(config(tmp_path, source))
+    answers = [row["answer"] for row in rows_of(made)]
+    assert not [one for one in answers if "declared_dividend" in one]
+
+
+@pytest.mark.postgres
+def test_a_missing_column_is_named(world: str, tmp_path: Path) -> None:
+    source = SourceConfig(dsn=world)
+    source.events.columns["subject"] = "who"
+    with pytest.raises(SetupError, match="no column who"):
+        build.run(config(tmp_path, source))
+
+
 # ------------------------------------------------------------------ files
 
 EVENT = {

@@ -15,33 +15,32 @@ from raydistill import build, pgserver, postgres
 from raydistill.source import SourceConfig
 
 # Every fifth event stands on the sentence of another; 40 sentences a filing, 5 filings a company.
-# Some 25 words of a vocabulary, so that texts are neither copies nor near-duplicates.
-_TABLES = """
+# Twenty words of a vocabulary of 4,096, so that texts are neither copies nor near-duplicates.
+_TABLES = r"""
 CREATE SCHEMA kee;
-CREATE TABLE kee.filings (filing_id text, cik text, form text, filed_at date,
+CREATE UNLOGGED TABLE kee.filings (filing_id text, cik text, form text, filed_at date,
     teacher_done_at timestamptz);
-CREATE TABLE kee.sentences (sentence_id text, filing_id text, position int, sentence text);
-CREATE TABLE kee.events (event_id bigint, sentence_id text, filing_id text, sentence text,
+CREATE UNLOGGED TABLE kee.sentences (sentence_id text, filing_id text, position int, sentence text);
+CREATE UNLOGGED TABLE kee.events (event_id bigint, sentence_id text, filing_id text, sentence text,
     event_type text, subject text, object text, magnitude_class text, timing text, sentiment text,
     materiality text, confidence int, date_confidence int, event_date text, model text,
     created_at timestamptz, raw jsonb);
-CREATE FUNCTION pg_temp.words(seed bigint, n int) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT string_agg(
-        left(translate(md5(word::text), '0123456789', 'ghijklmnop'), (3 + word % 6)::int), ' ')
-    FROM (SELECT hashint8extended(seed, k) & 4095 AS word FROM generate_series(1, n) AS k) AS w $$;
+CREATE FUNCTION pg_temp.words(seed bigint) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT regexp_replace(translate(md5(seed::text) || md5((seed * 7)::text), '0123456789',
+        'ghijklmnop'), '(...)', '\1 ', 'g') $$;
 INSERT INTO kee.filings SELECT 'f' || i, 'c' || i / 5, '8-K', date '2015-01-01' + i % 3650,
     CASE WHEN i % 10 > 0 THEN now() END FROM generate_series(0, {rows} / 24 + 1) AS i;
 INSERT INTO kee.sentences SELECT 's' || i, 'f' || i / 40, i % 40,
     CASE WHEN i % 2 = 0 THEN 'On March ' || i % 28 + 1 || ', 2024 Acme Holdings ' || i
         || ' announced that it acquired the business of ' || md5(i::text) || ' with '
-        || pg_temp.words(i, 24)
+        || pg_temp.words(i)
     ELSE 'The Company may ' || (ARRAY['at times', 'announced', 'in general', 'as noted'])[i % 4 + 1]
-        || ' ' || pg_temp.words(i, 24) END || '.'
+        || ' ' || pg_temp.words(i) END || '.'
     FROM generate_series(0, {rows} * 5 / 3) AS i;
 INSERT INTO kee.events SELECT i, 's' || s, 'f' || s / 40,
     'On March ' || s % 28 + 1 || ', 2024 Acme Holdings ' || s
         || ' announced that it acquired the business of ' || md5(s::text) || ' with '
-        || pg_temp.words(s, 24) || '.',
+        || pg_temp.words(s) || '.',
     (ARRAY['completed_acquisition', 'acquired_assets', 'announced_acquisition'])[i % 3 + 1],
     'Acme Holdings ' || s, md5(s::text), (ARRAY['minor', 'moderate', 'major'])[i % 3 + 1],
     'definitive', 'neutral', 'material', i % 10 + 1, 10,

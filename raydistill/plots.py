@@ -139,7 +139,9 @@ def abstain(points: Sequence[Mapping[str, float]]) -> str:
 
 def running(steps: Sequence[Mapping[str, float]], bar: float) -> str:
     """A confidence sequence as it narrows, and the bar it is tested against."""
-    figure, axes = _axes(6.4, 3.0)
+    figure, axes = _axes(7.6, 3.0)
+    start = {"rows": 0.0, "value": steps[0]["value"], "low": 0.0, "high": 1.0}
+    steps = [start, *steps]  # before the first sentence anything was possible
     rows = [one["rows"] for one in steps]
     axes.fill_between(
         rows, [one["low"] for one in steps], [one["high"] for one in steps], color=_SOFT

@@ -4,6 +4,7 @@ The page needs no network and no script; it reads on a phone, in light and dark.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -78,7 +79,7 @@ def span(one: Mapping[str, float], digits: int = 1) -> str:
 
 def money(value: float) -> str:
     """Dollars with as many digits as matter."""
-    digits = 2 if value >= 1 else 4 if value >= 0.01 else 6
+    digits = 2 if value >= 0.1 or value <= 0 else 1 - math.floor(math.log10(value))
     return f"${value:,.{digits}f}"
 
 

@@ -36,11 +36,15 @@ WORDS = {"go": "go", "nogo": "no-go", "undecided": "undecided"}
 
 @dataclass(kw_only=True, slots=True)
 class BarConfig:
-    """What the student must reach: agreement at least, sentences with an invention at most."""
+    """What the student must reach: agreement at least, sentences with an invention at most.
+
+    No verdict before `least` sentences with an event on either side: fewer convince nobody.
+    """
 
     agreement: float = 0.95
     invented_per_1000: float = 5.0
     alpha: float = 0.05
+    least: int = 50
 
     def __post_init__(self) -> None:
         if not (0 < self.agreement < 1 and 0 < self.alpha < 1 and self.invented_per_1000 > 0):
@@ -117,6 +121,8 @@ class CascadeStudent:
     def __call__(self, rows: pa.Table) -> list[Reply]:
         """The student's answer to each row of a dataset, in order."""
         table = self.cascade.guarded(sentences(rows))
+        if not self.rows["prefilter"]:  # patterns are compiled as rows need them
+            self.cascade.steps[0].stage(table)
         for stage, step in zip(cost.STAGES, self.cascade.steps, strict=True):
             self.rows[stage] += len(table)
             began = time.perf_counter()
@@ -165,7 +171,8 @@ def shadow(
                 "high": agreement.high,
             }
         )
-        verdict = _verdict(agreement.side(bar.agreement), invented.side(limit))
+        if agreement.count >= bar.least:
+            verdict = _verdict(agreement.side(bar.agreement), invented.side(limit))
         if verdict != "undecided":
             break
     return Outcome(

@@ -1,7 +1,8 @@
 """A baseline of keywords and rules: what a student must beat to be worth its training.
 
 Learned in one pass: the words that go with each value of the task's first field, and the usual
-value of every other field beside it. A span is the capitalised run nearest to the start of the sentence.
+value of every other field beside it. The first span is the first
+capitalised run of the sentence.
 """
 
 import math

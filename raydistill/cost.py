@@ -137,7 +137,7 @@ def _over(above: float, below: float) -> float:
 
 
 def promises(costs: Mapping[str, Any], quality: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The three promises of a distilled student and what was measured; `kept` by the lower bound."""
+    """Three promises of a distilled student and what was measured; `kept` by the lower bound."""
     faster, cheaper = float(costs["faster_machine"]), float(costs["cheaper"])
     return [
         {

@@ -73,7 +73,7 @@ def parts(
     *,
     draws: int = 500,
 ) -> list[dict[str, Any]]:
-    """One line a part: F1 and recall with intervals, rows, events; none for parts without events."""
+    """One line a part: F1 and recall with intervals, rows, events; none where events are none."""
     lines: list[dict[str, Any]] = []
     for kind, some in by.items():
         for part, ids in some.items():

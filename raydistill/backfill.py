@@ -117,6 +117,11 @@ def chunked(filings: Iterable[tuple[str, int]], sentences: int) -> Iterator[list
         yield chunk
 
 
+# Reads and writes need a core's time but seldom. Actors leave them this much of it: where actors
+# reserve every core, Ray has nowhere to run a read and waits for ever.
+_SLIVER = 0.2
+
+
 def _execute(
     chunks: list[list[str]], sentences: Sentences, work: Work, config: Config
 ) -> dict[str, float]:
@@ -131,18 +136,19 @@ def _execute(
         ray.data.read_datasource(
             Chunks(chunks, sentences),
             override_num_blocks=len(chunks),
-            num_cpus=0.1,
+            num_cpus=_SLIVER,
         )
         .map_batches(
-            Run,
-            fn_constructor_kwargs={"work": work},
+            _runner(work),
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            num_cpus=config.scale.threads,
+            num_cpus=config.scale.threads - 2 * _SLIVER,
             compute=ray.data.ActorPoolStrategy(size=config.scale.actors),
         )
-        .map_batches(Commit(work).__call__, batch_size=None, batch_format="pyarrow", num_cpus=0.1)
+        .map_batches(
+            Commit(work).__call__, batch_size=None, batch_format="pyarrow", num_cpus=_SLIVER
+        )
     )
     progress = Progress("backfill", total, "filings")
     done, found = 0, 0
@@ -161,14 +167,21 @@ def _shares(seconds: dict[str, float]) -> str:
     return " ".join(f"{name.removesuffix('_s')} {s / total:.0%}" for name, s in seconds.items())
 
 
-class Run:
-    """The cascade as a Ray Data actor."""
+def _runner(work: Work) -> type:
+    """The cascade as a class for a Ray Data actor.
 
-    def __init__(self, work: Work) -> None:
-        self.cascade = pipeline.Cascade(Path(work.release), threads=work.threads)
+    `work` is part of the class: constructor arguments would lie in the object store, and an actor
+    that is restarted after its owner's node died could not be made again.
+    """
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return self.cascade(batch)
+    class Run:
+        def __init__(self) -> None:
+            self.cascade = pipeline.Cascade(Path(work.release), threads=work.threads)
+
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            return self.cascade(batch)
+
+    return Run
 
 
 class Commit:
@@ -212,5 +225,7 @@ def _print(report: dict[str, Any]) -> None:
     if report["codes"]:
         print("dead letters:", ", ".join(f"{k} {v}" for k, v in report["codes"].items()))
     if report["new"]:
-        print(f"in {duration(report['execute_seconds'])}; stages: {_shares(report['stage_seconds'])}")
+        print(
+            f"in {duration(report['execute_seconds'])}; stages: {_shares(report['stage_seconds'])}"
+        )
     print(f"query: SELECT * FROM raydistill.events WHERE release = '{report['release']}' LIMIT 5;")

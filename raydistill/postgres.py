@@ -83,7 +83,7 @@ def script(connection: Connection, sql: str | Composed) -> None:
         connection.execute(_query(sql))
 
 
-def sql(text: str, **names: Composed) -> Composed:
+def sql(text: str, /, **names: Composed) -> Composed:
     """A statement with `{name}` holes filled by identifiers; values stay `%s` parameters."""
     return SQL(text).format(**names)  # pyright: ignore[reportArgumentType]
 

@@ -1,0 +1,71 @@
+"""Runs one benchmark by name and prints its figures as the last line, one JSON object."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raydistill.errors import SetupError
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """Which benchmark, and its size: `rows` counts rows, an empty list is the bench's own size."""
+
+    bench: str = "way"
+    root: str = "runs/bench"
+    rows: list[int] = field(default_factory=list)
+    corpus: str | None = None
+    threads: int = 2
+
+
+def _way(config: Config) -> dict[str, Any]:
+    from raydistill import demo_way
+    from raydistill.config import compose
+
+    return demo_way.run(compose("demo", demo_way.Config, [f"root={config.root}"]))
+
+
+def _prefilter(config: Config) -> dict[str, Any]:
+    from raydistill.bench import prefilter
+
+    return prefilter.run(*(config.rows or [None]), Path(config.corpus) if config.corpus else None)
+
+
+def _postgres_read(config: Config) -> dict[str, Any]:
+    from raydistill.bench import postgres_read
+
+    return postgres_read.run(*(config.rows or [3_000_000]))
+
+
+def _build(config: Config) -> dict[str, Any]:
+    from raydistill.bench import build
+
+    return build.run(tuple(config.rows or (300_000, 3_000_000)))
+
+
+def _evaluate(config: Config) -> dict[str, Any]:
+    from raydistill.bench import evaluate
+
+    return evaluate.run()
+
+
+BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
+    "way": _way,
+    "prefilter": _prefilter,
+    "postgres_read": _postgres_read,
+    "build": _build,
+    "evaluate": _evaluate,
+}
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Runs the benchmark of `config`; the last line printed is its figures as JSON."""
+    if config.bench not in BENCHES:
+        raise SetupError(
+            f"bench={config.bench}", expected=" | ".join(BENCHES), todo="set bench=NAME"
+        )
+    figures = BENCHES[config.bench](config)
+    print(json.dumps(figures))
+    return figures

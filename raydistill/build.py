@@ -11,52 +11,39 @@ grow with the table. It runs on one machine: 12 million rows are minutes of work
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.stats import beta
 
 from raydistill import audit, build_near, consolidate, dataset, keywords, spill
+from raydistill.build_plan import BOILERPLATE, EASY, EVENT, HARD, Plan, Splits
 from raydistill.build_read import Gathered, Wish, gathered
-from raydistill.build_steps import (
-    BOILERPLATE,
-    EASY,
-    EVENT,
-    HARD,
-    REJECTS,
-    Choose,
-    Chosen,
-    Classify,
-    Label,
-    Plan,
-    Splits,
-    Write,
-    Written,
-)
+from raydistill.build_report import KINDS, corpus_pass, held_out, print_account
+from raydistill.build_steps import REJECTS, Choose, Chosen, Classify, Label, Write, Written
 from raydistill.dataset import SPLITS, Dataset
 from raydistill.errors import SetupError
 from raydistill.fields import Text
-from raydistill.intervals import bootstrap
 from raydistill.keywords import Keywords
-from raydistill.progress import table
+from raydistill.progress import Progress
 from raydistill.source import SourceConfig
-from raydistill.stages.prefilter import Prefilter
 from raydistill.task import Task
 from raydistill.tasks import TASKS
 from raydistill.tokenizer import Tokenizer
+
+Made = TypeVar("Made")
 
 LEARN_ROWS = 100_000  # texts of either kind that keywords are learned from and tested on
 TOKENIZER_ROWS = 100_000
 SHARD_ROWS = 100_000
 _BINS = 20  # bits of a place that decide how many negatives are taken
-KINDS = {BOILERPLATE: "boilerplate", HARD: "hard", EASY: "easy"}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -135,7 +122,7 @@ def run(config: Config) -> Dataset:
         wish = Wish(config.sample, config.negatives)
         read = gathered(config.source, plan, wish, processes)
         made = _Build(config, read, processes).dataset()
-    _print(made)
+    print_account(made)
     return made
 
 
@@ -185,7 +172,7 @@ class _Build:
         starts = self._without_near(chosen)
         scored = min(1.0, audit.SCORED / max(1, self.counts["chosen"]))
         step = Write(self.plan, tuple(starts), scored)
-        written = list(spill.run(step, range(shards), self.processes))
+        written = list(self._each("splits", step, shards))
         self.counts["written"] = sum(sum(one.rows.values()) for one in written)
         types = _types(written)
         task = self._with_heads(types["train"])
@@ -204,13 +191,20 @@ class _Build:
 
         return dataset.write(Path(self.config.out), fill, task=task, tokenizer=tokenizer)
 
+    def _each(self, name: str, step: Callable[[int], Made], count: int) -> Iterator[Made]:
+        """The step's results on each number below `count`, with a line of progress."""
+        progress = Progress(name, count, "parts")
+        for done, one in enumerate(spill.run(step, range(count), self.processes), 1):
+            yield one
+            progress.update(done)
+
     def _labelled(self) -> pa.Table:
         """One label a text; gives the rows to learn keywords from."""
         kinds = (self.read.teacher_rows, max(self.read.candidates, 1))
         rates = (min(1.0, LEARN_ROWS / max(1, kinds[0])), min(1.0, LEARN_ROWS / kinds[1]))
         ids: list[Any] = []
         samples: list[pa.Table] = []
-        for one in spill.run(Label(self.plan, rates), range(self.plan.buckets), self.processes):
+        for one in self._each("labels", Label(self.plan, rates), self.plan.buckets):
             self.counts.update(one.counts)
             self.rejects.update(one.rejects)
             ids.append(one.ids)
@@ -251,7 +245,7 @@ class _Build:
         have = np.zeros((4, 1 << _BINS), np.int64)
         tested: list[pa.Table] = []
         step = Classify(self.plan, tuple(learned.keywords))
-        for one in spill.run(step, range(self.plan.buckets), self.processes):
+        for one in self._each("prefilter", step, self.plan.buckets):
             place = (one.share >> np.uint64(64 - _BINS)).astype(np.int64)
             np.add.at(have, (one.kind, place), 1)
             tested.append(one.tested)
@@ -269,7 +263,7 @@ class _Build:
         rows = self.counts["events"] * (1 + self.config.negatives)
         shards = 1 + int(min(rows, self.counts["events"] + self.counts["nothing"])) // SHARD_ROWS
         step = Choose(self.plan, limits, shards)
-        return list(spill.run(step, range(self.plan.buckets), self.processes)), shards
+        return list(self._each("choice", step, self.plan.buckets)), shards
 
     def _without_near(self, chosen: list[Chosen]) -> list[int]:
         """Marks near-duplicates; gives the first row of each bucket."""
@@ -345,44 +339,6 @@ def shares(wanted: int, config: Config, have: dict[int, int]) -> dict[int, int]:
     return take
 
 
-def held_out(tested: pa.Table, seed: int) -> dict[str, Any]:
-    """Recall on the test companies' randomly drawn rows, its 95 % interval, and what passes.
-
-    `low` is the lower of two bounds: companies drawn again, and Clopper-Pearson's, which still says
-    something where every event passes.
-    """
-    keep, passed = np.asarray(tested["keep"]), np.asarray(tested["passed"])
-    groups = tested["group"].to_pylist()
-    events = int(keep.sum())
-    found = int((keep & passed).sum())
-    low, high = bootstrap(groups, (keep & passed).astype(float), keep.astype(float), seed=seed)
-    low = min(low, float(beta.ppf(0.025, found, events - found + 1))) if found else 0.0
-    return {
-        "events": events,
-        "companies": len({group for group, one in zip(groups, keep, strict=True) if one}),
-        "recall": float(passed[keep].mean()) if events else None,
-        "low": low,
-        "high": high,
-        "others_rejected": float(1 - passed[~keep].mean()) if (~keep).any() else None,
-    }
-
-
-def corpus_pass(file: Path, words: list[str]) -> dict[str, float]:
-    """How many sentences of a Parquet file (`sentence` or `text`) the keywords turn away."""
-    try:
-        opened = pq.ParquetFile(file)
-        column = next(n for n in ("sentence", "text") if n in opened.schema_arrow.names)
-    except (OSError, pa.ArrowException, StopIteration):
-        raise SetupError(
-            f"corpus={file}", expected="Parquet with a column sentence or text"
-        ) from None
-    prefilter, rows, passed = Prefilter(words), 0, 0
-    for batch in opened.iter_batches(65_536, columns=[column]):
-        mask = prefilter.mask(batch[column])
-        rows, passed = rows + len(mask), passed + int(np.asarray(mask).sum())
-    return {"sentences": rows, "rejected": 1 - passed / max(1, rows)}
-
-
 def _types(written: list[Written]) -> dict[str, dict[str, Counter[str]]]:
     """Counts of each open field's values, by split and over all."""
     out: dict[str, dict[str, Counter[str]]] = {}
@@ -401,30 +357,3 @@ def _tokenizer(folder: Path, task: Task, config: Config) -> Tokenizer:
     # The compact target's tokens do not depend on how it spells.
     target = task.target("compact", positions=config.positions, spell=list, unspell="".join)
     return Tokenizer.learn(texts[:TOKENIZER_ROWS], target.tokens(), vocabulary=config.vocabulary)
-
-
-def _print(made: Dataset) -> None:
-    manifest = made.manifest
-    names = ("rows", "events", "companies", *KINDS.values())
-    rows = [
-        (split, *(f"{each[name]:,}" for name in names))
-        for split, each in manifest["counts"].items()
-    ]
-    print(table(rows, ("split", "sentences", "with events", "companies", *KINDS.values())))
-    account = [f"{name.replace('_', ' ')} {n:,}" for name, n in manifest["account"].items()]
-    print("account:", ", ".join(account))
-    if manifest["rejects"]:
-        print("rejected:", ", ".join(f"{k} {v:,}" for k, v in manifest["rejects"].items()))
-    learned = manifest["prefilter"]
-    print(f"prefilter: {learned['keywords']} keywords, {learned['claim']}")
-    held = learned["held_out"]
-    if held["events"]:
-        print(
-            f"prefilter on the test companies: recall {held['recall']:.3f}"
-            f" ({held['low']:.3f} to {held['high']:.3f}, {held['events']:,} events of"
-            f" {held['companies']:,} companies)"
-        )
-    if "corpus" in learned:
-        corpus = learned["corpus"]
-        print(f"prefilter on {corpus['sentences']:,} sentences: {corpus['rejected']:.1%} rejected")
-    print(f"dataset: {made.folder} ({made.fingerprint})")

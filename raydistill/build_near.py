@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from raydistill import dedup
-from raydistill.build_steps import Chosen, Plan
+from raydistill.build_plan import Plan
+from raydistill.build_steps import Chosen
 from raydistill.dataset import SPLITS
 from raydistill.errors import SetupError
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from raydistill import postgres, spill
-from raydistill.build_steps import Plan, ReadSentences, ReadTeacher
+from raydistill.build_plan import Plan
+from raydistill.build_spill import ReadSentences, ReadTeacher
 from raydistill.errors import SetupError
 from raydistill.postgres import ConnectionLost
 from raydistill.progress import Progress

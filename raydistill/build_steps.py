@@ -1,18 +1,16 @@
-"""The steps of build, each on one part of the rows, so that any number of processes can share them.
+"""The steps of build after reading, each on one bucket or shard, for any number of processes.
 
-    read teacher rows ─► by text ─┐
-                                  ├─► one label a text ─► choose ─► by place in the output ─► write
-    read sentences ────► by text ─┘
+    teacher rows ─► by text ─┐
+                             ├─► one label a text ─► choose ─► by place in the output ─► write
+    sentences ────► by text ─┘
 
 A step is a plain picklable object called with a number; it reads and writes files under one work
 folder and returns what the driver counts.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,225 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as compute
 import pyarrow.parquet as pq
 
-from raydistill import audit, dedup, rows, spill, teacher
+from raydistill import audit, dedup, spill, teacher
 from raydistill.answer import Answer
-from raydistill.dataset import SCHEMA, SPLITS, split_of
+from raydistill.build_plan import BOILERPLATE, EASY, EVENT, HARD, SAMPLE_SALT, Plan, bucket_file
+from raydistill.dataset import SCHEMA, SPLITS
+from raydistill.spill import Keys
 from raydistill.stages.prefilter import Prefilter
+from raydistill.task import Task
 from raydistill.tasks import TASKS
 
 pc: Any = compute
-Keys = npt.NDArray[np.uint64]
 
-BOILERPLATE, HARD, EASY, EVENT = 0, 1, 2, 3
-ROW_SALT, TEXT_SALT, SAMPLE_SALT = 0, 101, 102  # so that no choice depends on another
 REJECTS = pa.schema([(n, pa.string()) for n in ("id", "code", "detail", "text", "raw")])
-_KEYS = pa.schema(
-    [
-        ("text_key", pa.uint64()),
-        ("share", pa.uint64()),  # the row's place in the output, 0 to 2**64
-        ("filing_key", pa.uint64()),
-        ("copies", pa.int32()),  # sentences that this row stands for
-        ("filings", pa.int32()),  # and in how many filings
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """Where a row goes: by its company, or by its date."""
-
-    seed: int
-    val: float
-    test: float
-    holdout: frozenset[str] | None = None
-    after: Any = None  # a date: rows from then on are test
-
-    def of(self, groups: list[str], days: list[Any]) -> npt.NDArray[np.int8]:
-        """For each row the number of its split in SPLITS; -1 where a date is needed and missing."""
-        place: dict[str, int] = {}
-        for group in set(groups):
-            place[group] = self._of_company(group)
-        where = np.array([place[group] for group in groups], np.int8)
-        if self.after is not None:
-            late = np.array([d is not None and d >= self.after for d in days], np.bool_)
-            where[late] = SPLITS.index("test")
-            where[np.array([d is None for d in days], np.bool_)] = -1
-        return where
-
-    def _of_company(self, group: str) -> int:
-        if self.holdout is not None and group in self.holdout:
-            return SPLITS.index("test")
-        test = 0.0 if self.holdout is not None or self.after is not None else self.test
-        return SPLITS.index(split_of(group, seed=self.seed, val=self.val, test=test))
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What every step needs to know."""
-
-    work: str
-    task: str
-    splits: Splits
-    seed: int
-    buckets: int
-    floor: int
-    repeats: int
-    merge: Mapping[str, str] = field(default_factory=dict)
-
-    def folder(self, name: str) -> Path:
-        """A folder under the work folder, made where it is missing."""
-        made = Path(self.work) / name
-        made.mkdir(parents=True, exist_ok=True)
-        return made
-
-    def files(self, name: str) -> list[Path]:
-        """The spilled files of a folder, in the order of their parts."""
-        return sorted(self.folder(name).glob("*.arrow"))
-
-
-def _bucket_file(plan: Plan, name: str, bucket: int) -> Path:
-    return plan.folder(name) / f"{bucket:06}.arrow"
-
-
-def _keyed(table: pa.Table, text_key: Keys, id_key: Keys, plan: Plan) -> pa.Table:
-    """The columns that travel, and their keys; a row that is its own filing and copy."""
-    one = pa.array(np.ones(len(table), np.int32))
-    columns: dict[str, Any] = {
-        "text_key": pa.array(text_key),
-        "share": pa.array(spill.mixed(id_key, plan.seed + ROW_SALT)),
-        "filing_key": pa.array(spill.keys(table["filing"].to_pylist())),
-        "copies": one,
-        "filings": one,
-    }
-    for name in ("id", "text", "group", "form", "day", "random"):
-        columns[name] = table[name]
-    return pa.table(columns)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadTeacher:
-    """Reads a part of the teacher's rows and spills their records by text; gives how many rows."""
-
-    plan: Plan
-    source: rows.Rows
-    rate: float = 1.0  # share of sentences to take
-
-    def __call__(self, numbered: tuple[int, Any]) -> int:
-        part, where = numbered
-        read = 0
-        for piece, table in enumerate(self.source.tables(where)):
-            at = np.arange(len(table), dtype=np.int64) + (part << 40) + read
-            read += len(table)
-            self._spill(table, at, f"{part:06}-{piece:04}")
-        return read
-
-    def _spill(self, table: pa.Table, at: npt.NDArray[np.int64], name: str) -> None:
-        id_key = spill.keys(table["id"].to_pylist())
-        if self.rate < 1:
-            take = spill.below(spill.mixed(id_key, self.plan.seed + SAMPLE_SALT), self.rate)
-            table, at, id_key = table.filter(pa.array(take)), at[take], id_key[take]
-        texts = table["text"].to_pylist()
-        blank = pa.array([not (text or "").strip() for text in texts], pa.bool_())
-        lost = pc.coalesce(table["code"], pc.if_else(blank, "empty_sentence", None))
-        found = teacher.records(table, TASKS[self.plan.task], self.plan.merge)
-        row = found["row"]
-        keyed = _keyed(table, spill.text_keys(texts), id_key, self.plan).take(row)
-        code = pc.coalesce(lost.take(row), found["code"])
-        keyed = (
-            keyed.append_column("id_key", pa.array(id_key).take(row))
-            .append_column("reading", pa.array(spill.keys(table["reading"].to_pylist())).take(row))
-            .append_column("at", pa.array(at).take(row))
-            .append_column("record", pc.if_else(code.is_valid(), None, found["record"]))
-            .append_column("confidence", found["confidence"])
-            .append_column("code", code)
-            .append_column("detail", found["detail"])
-            .append_column("raw", _given(table, row, code))
-        )
-        folder = self.plan.folder("teacher")
-        np.save(folder / f"{name}.ids.npy", np.unique(id_key))
-        np.save(folder / f"{name}.texts.npy", np.unique(np.asarray(keyed["text_key"])))
-        bucket = spill.buckets_of(np.asarray(keyed["text_key"]), self.plan.buckets)
-        spill.write(folder / f"{name}.arrow", keyed, bucket, self.plan.buckets)
-
-
-def _given(table: pa.Table, row: Any, code: Any) -> pa.Array:
-    """What the teacher wrote, for rows that are lost: rejects are kept as they came."""
-    out: list[str | None] = [None] * len(row)
-    skip = {name for name in rows.TRAVEL.names if name not in ("id",)}
-    numbers = row.to_pylist()
-    for place in np.flatnonzero(np.asarray(code.is_valid())).tolist():
-        one = table.slice(numbers[place], 1).to_pylist()[0]
-        raw = one.get("raw")
-        rest = {k: v for k, v in one.items() if k not in skip}
-        out[place] = raw if isinstance(raw, str) else teacher.json_text(rest)
-    return pa.array(out, pa.string())
-
-
-@dataclass(frozen=True, slots=True)
-class ReadSentences:
-    """Reads a part of the sentences and spills those the teacher has read and found nothing in.
-
-    Kept are all copies of a share of the texts, and of every text that has an event elsewhere: so
-    the copies of a text that are counted are all there are.
-    """
-
-    plan: Plan
-    source: rows.Rows
-    rate: float
-
-    def __call__(self, numbered: tuple[int, Any]) -> tuple[int, int]:
-        part, where = numbered
-        read = kept = 0
-        for piece, table in enumerate(self.source.tables(where)):
-            read += len(table)
-            kept += self._spill(table.filter(table["done"]), f"{part:06}-{piece:04}")
-        return read, kept
-
-    def _spill(self, table: pa.Table, name: str) -> int:
-        work = self.plan.work
-        id_key = spill.keys(table["id"].to_pylist())
-        text_key = spill.text_keys(table["text"].to_pylist())
-        keep = spill.below(spill.mixed(text_key, self.plan.seed + TEXT_SALT), self.rate)
-        keep |= contains(_sorted_keys(f"{work}/texts.npy"), text_key)
-        keep &= ~contains(_sorted_keys(f"{work}/ids.npy"), id_key)
-        keep &= np.array([bool((t or "").strip()) for t in table["text"].to_pylist()], np.bool_)
-        keyed = _keyed(table.filter(pa.array(keep)), text_key[keep], id_key[keep], self.plan)
-        made = _once_each(keyed)
-        bucket = spill.buckets_of(np.asarray(made["text_key"]), self.plan.buckets)
-        folder = self.plan.folder("sentences")
-        spill.write(folder / f"{name}.arrow", made, bucket, self.plan.buckets)
-        return len(keyed)
-
-
-@lru_cache(maxsize=2)
-def _sorted_keys(file: str) -> Keys:
-    return np.load(file, mmap_mode="r")
-
-
-def contains(known: Keys, values: Keys) -> npt.NDArray[np.bool_]:
-    """Which values are among the sorted `known` ones."""
-    if not len(known):
-        return np.zeros(len(values), np.bool_)
-    at = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return known[at] == values
-
-
-def _once_each(table: pa.Table) -> pa.Table:
-    """One row for each text, with its copies and filings counted: boilerplate has thousands."""
-    if not len(table):
-        return table
-    text, filing = np.asarray(table["text_key"]), np.asarray(table["filing_key"])
-    order = np.lexsort((np.asarray(table["share"]), text))
-    new = np.r_[True, text[order][1:] != text[order][:-1]]
-    number = np.cumsum(new) - 1
-    first = order[new]
-    made = table.take(pa.array(first))
-    by_filing = np.unique(np.stack([text, filing]), axis=1)[0]
-    filings = np.unique(by_filing, return_counts=True)[1]  # sorted by text, as `first` is
-    for name, counts in (("copies", np.bincount(number)), ("filings", filings)):
-        at = made.schema.get_field_index(name)
-        made = made.set_column(at, name, pa.array(counts.astype(np.int32)))
-    return made
 
 
 @dataclass(slots=True)
@@ -284,7 +75,7 @@ class Label:
         counts["events"] += int(np.asarray(table["keep"]).sum())
         counts["nothing"] += len(table) - int(np.asarray(table["keep"]).sum())
         with (
-            pa.OSFile(str(_bucket_file(self.plan, "labelled", bucket)), "wb") as sink,
+            pa.OSFile(str(bucket_file(self.plan, "labelled", bucket)), "wb") as sink,
             pa.ipc.new_file(sink, table.schema) as writer,
         ):
             writer.write_table(table.combine_chunks())
@@ -300,7 +91,7 @@ class Label:
         return table.filter(pa.array(take)).select(["share", "text", "keep", "group", "random"])
 
 
-def _silent(table: pa.Table, task: Any) -> pa.Table:
+def _silent(table: pa.Table, task: Task) -> pa.Table:
     """Sentences as examples without an event."""
     empty = task.render(Answer())
     columns = (
@@ -316,7 +107,7 @@ def _silent(table: pa.Table, task: Any) -> pa.Table:
 
 def labelled(plan: Plan, bucket: int) -> pa.Table:
     """The examples that Label wrote."""
-    return pa.ipc.open_file(pa.memory_map(str(_bucket_file(plan, "labelled", bucket)))).read_all()
+    return pa.ipc.open_file(pa.memory_map(str(bucket_file(plan, "labelled", bucket)))).read_all()
 
 
 @lru_cache(maxsize=1)
@@ -386,7 +177,7 @@ class Choose:
         np.save(self.plan.folder("signatures") / f"{bucket:06}.npy", signature)
         np.save(self.plan.folder("bands") / f"{bucket:06}.npy", bands)
         shard = spill.buckets_of(share[take], self.shards)
-        spill.write(_bucket_file(self.plan, "chosen", bucket), table, shard, self.shards)
+        spill.write(bucket_file(self.plan, "chosen", bucket), table, shard, self.shards)
         columns = (np.asarray(table[name]) for name in ("share", "split", "keep"))
         return Chosen(*columns)
 
@@ -418,7 +209,7 @@ class Write:
         number = np.array(self.starts)[np.asarray(table["bucket"])] + np.asarray(table["row"])
         near = np.load(f"{self.plan.work}/near.npy", mmap_mode="r")
         disputed = np.load(f"{self.plan.work}/disputed.npy", mmap_mode="r")
-        table = table.append_column("disputed", pa.array(contains(disputed, number)))
+        table = table.append_column("disputed", pa.array(spill.contains(disputed, number)))
         table = table.filter(pa.array(near[number] < 0))
         order = np.lexsort((np.asarray(table["text_key"]), np.asarray(table["share"])))
         table = table.take(pa.array(order))

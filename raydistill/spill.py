@@ -67,6 +67,14 @@ def buckets_of(values: Keys, count: int) -> npt.NDArray[np.int64]:
     return ((values >> np.uint64(32)) * np.uint64(count) >> np.uint64(32)).astype(np.int64)
 
 
+def contains(known: Keys, values: Keys) -> npt.NDArray[np.bool_]:
+    """Which values are among the sorted `known` ones."""
+    if not len(known):
+        return np.zeros(len(values), np.bool_)
+    at = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return known[at] == values
+
+
 def write(file: Path, rows: pa.Table, bucket: npt.NDArray[np.int64], count: int) -> None:
     """Writes the rows with one batch for each of `count` buckets; rows keep their order in it."""
     order = np.argsort(bucket, kind="stable")

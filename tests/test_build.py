@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill import build, build_read, demo_world, postgres
-from raydistill.build_steps import ReadTeacher
+from raydistill.build_spill import ReadTeacher
 from raydistill.dataset import SPLITS, Dataset
 from raydistill.errors import SetupError
 from raydistill.postgres import ReadLost

@@ -84,5 +84,5 @@ def table_dataset(
     ranges = postgres.ranges(dsn, table)
     source = TableRanges(dsn, table, columns, ranges, snapshot=snapshot, where=where)
     return ray.data.read_datasource(
-        source, concurrency=connections, override_num_blocks=len(ranges)
+        source, concurrency=min(connections, len(ranges)), override_num_blocks=len(ranges)
     )

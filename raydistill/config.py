@@ -82,12 +82,21 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would print and exit 1 on its own
 
+    failed: list[RaydistillError] = []
+
     def entry(cfg: DictConfig) -> None:
-        run(load(kind, cfg))
+        try:
+            run(load(kind, cfg))
+        except RaydistillError as problem:  # Hydra would print every override beside it
+            failed.append(problem)
 
     _register(verb, kind)
+    given = sys.argv
     try:
+        sys.argv = [given[0], *_QUIET, *given[1:]]
         hydra_main(version_base="1.3", config_path=str(CONF), config_name=verb)(entry)()
+        if failed:
+            raise failed[0]
     except (HydraException, OmegaConfBaseException) as problem:
         print(_override_message(kind, problem), file=sys.stderr)
         raise SystemExit(2) from None
@@ -97,6 +106,17 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
     except KeyboardInterrupt:
         print(f"raydistill {verb}: interrupted; run the same command to go on", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        sys.argv = given
+
+
+# No folder of Hydra's own a run: it would hold every override, and a job's folder is not ours to fill.
+_QUIET = (
+    "hydra.run.dir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+)
 
 
 def _override_message(kind: type[Any], problem: Exception) -> str:

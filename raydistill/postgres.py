@@ -112,6 +112,17 @@ def check_columns(dsn: str, table: str, columns: Sequence[str]) -> None:
         )
 
 
+def refuse_password(dsn: str) -> None:
+    """SetupError where a DSN holds a password: configuration ends up in logs and job listings."""
+    with contextlib.suppress(psycopg.ProgrammingError):  # `connect` explains what is no DSN
+        if conninfo_to_dict(dsn).get("password"):
+            raise SetupError(
+                "source.dsn holds a password",
+                expected="a URI without one: libpq reads ~/.pgpass, PGPASSFILE or a service file",
+                todo="take the password out of source.dsn and put it into ~/.pgpass (mode 0600)",
+            )
+
+
 def _conninfo(dsn: str, application: str) -> str:
     try:
         theirs = conninfo_to_dict(dsn)

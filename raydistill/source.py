@@ -82,7 +82,10 @@ class SourceConfig:
 
 def dsn(config: SourceConfig) -> str:
     """The database to use: `source.dsn`, or the embedded server, started where it is not running."""
-    return config.dsn or pgserver.start(Path(config.server).absolute())
+    if config.dsn is None:
+        return pgserver.start(Path(config.server).absolute())
+    postgres.refuse_password(config.dsn)
+    return config.dsn
 
 
 class Sentences(Protocol):

@@ -1,0 +1,41 @@
+"""Each heavy library has one home; the floors themselves are checked by lint-imports."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "raydistill"
+HOMES = {
+    "psycopg": {"postgres.py"},
+    "adbc_driver_postgresql": {"postgres.py"},
+    "ctranslate2": {"engine.py"},
+    "torch": {"student/", "train.py"},
+    "transformers": {"student/"},
+    "tokenizers": {"tokenizer.py"},
+    "hyperscan": {"stages/prefilter.py"},
+    "selectolax": {"filings.py"},
+    "omegaconf": {"config.py"},
+    "hydra": {"config.py"},
+    "httpx": {"endpoint.py"},
+    "ray": {"cluster.py", "train.py", "backfill.py", "ray_io.py", "ray_table.py", "bench/"},
+}
+
+
+def _imports(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_heavy_library_is_imported_at_its_home_alone(library):
+    strangers = [
+        name
+        for file in PACKAGE.rglob("*.py")
+        if library in _imports(file)
+        and not (name := file.relative_to(PACKAGE).as_posix()).startswith(tuple(HOMES[library]))
+    ]
+    assert strangers == []

@@ -17,7 +17,12 @@ from raydistill.pipeline import Cascade
 from raydistill.source import PostgresSentences
 
 ROOT = Path(__file__).parents[1]
-COLUMNS = {"id": "sentence_id", "filing_id": "filing_id", "position": "position", "text": "sentence"}
+COLUMNS = {
+    "id": "sentence_id",
+    "filing_id": "filing_id",
+    "position": "position",
+    "text": "sentence",
+}
 EVENTS = (
     "SELECT sentence_id, ordinal, event_type, subject, object, event_date, subject_start,"
     " subject_end, score::numeric(12, 3) FROM raydistill.events ORDER BY 1, 2"
@@ -89,7 +94,9 @@ def test_a_killed_backfill_goes_on_to_the_very_events_of_the_stages(corpus, tiny
     expected = _in_process(corpus, tiny)
     assert [row[:6] for row in rows] == _key(expected.events)
     assert len(rows) > 20
-    dead = postgres.fetch(corpus, "SELECT sentence_id, code FROM raydistill.dead_letters ORDER BY 1")
+    dead = postgres.fetch(
+        corpus, "SELECT sentence_id, code FROM raydistill.dead_letters ORDER BY 1"
+    )
     found = expected.dead_letters.sort_by("sentence_id").to_pylist()
     assert dead == [(row["sentence_id"], row["code"]) for row in found]
     ledger = postgres.fetch(

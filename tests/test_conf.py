@@ -1,0 +1,48 @@
+"""Every YAML loads into its dataclass; the cluster file is what Ray's launcher reads."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from raydistill.config import compose
+
+ROOT = Path(__file__).parents[1]
+MODULES = {"demo": "demo_way", "export": "exports", "bench": "bench.main"}
+VERBS = sorted(file.stem for file in (ROOT / "conf").glob("*.yaml"))
+
+
+def _config(verb):
+    return import_module(f"raydistill.{MODULES.get(verb, verb)}").Config
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verbs_yaml_is_its_dataclass(verb):
+    assert compose(verb, _config(verb), []).root
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_has_a_job(verb):
+    assert f'job("{verb}"' in (ROOT / "jobs" / f"{verb}.py").read_text()
+
+
+@pytest.mark.parametrize("student", [f.stem for f in (ROOT / "conf/student").glob("*.yaml")])
+def test_every_student_can_be_chosen(student):
+    made = compose("train", _config("train"), [f"student={student}"])
+    assert made.student.width % made.student.heads == 0
+
+
+def test_every_scale_and_source_can_be_chosen():
+    for scale in (ROOT / "conf/scale").glob("*.yaml"):
+        assert compose("backfill", _config("backfill"), [f"scale={scale.stem}"]).scale.actors > 0
+    made = compose("backfill", _config("backfill"), ["source=edgar", "source.path=/filings"])
+    assert made.source.path == "/filings"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ray_accepts_the_cluster_file():
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
+    validate_config(config)

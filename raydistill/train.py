@@ -1,7 +1,8 @@
 """train: a dataset becomes a student. Ray Train runs the loop of `student.fit` on every worker.
 
 One process or many, CPU (gloo) or GPU (nccl): the same loop, the same batches. `workers=0` runs it
-in this process without Ray. A run that was stopped goes on from its last checkpoint by the same command.
+in this process without Ray. A run that was stopped goes on from its last checkpoint by the same
+command.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill import cluster, dataset
+from raydistill import cluster, dataset, invented
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.intervals import clopper_pearson
@@ -42,7 +43,8 @@ class Config:
     """What train reads and writes, and on how many workers it runs.
 
     `negatives` is sentences without an event for each with one in an extractor's lessons (a skip
-    classifier learns from all of them). `recall` is what the skip threshold is chosen for.
+    classifier learns from all of them), `invented` the copies of each of those with an event under
+    names made up (see invented.py). `recall` is what the skip threshold is chosen for.
     """
 
     root: str = "runs"
@@ -52,6 +54,7 @@ class Config:
     fit: FitConfig = field(default_factory=FitConfig)
     target: str = "compact"
     negatives: float = 0.5
+    invented: int = 0
     recall: float = 0.99
     max_dropped: float = 0.02
     workers: int = 1
@@ -159,7 +162,7 @@ def _log(config: Config) -> Path:
 
 
 class _Tail:
-    """Prints the lines that are added to a log while it is open. Ray's own worker output stays out."""
+    """Prints the lines added to a log while it is open; Ray's own worker output stays out."""
 
     def __init__(self, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -238,6 +241,9 @@ def _examples(config: Config, data: Dataset, tokenizer: Any) -> Examples:
         unspell=tokenizer.unspell,
     )
     lessons = _lessons(rows, config.negatives)
+    if config.invented:
+        more = invented.copies(lessons, data.task, number=config.invented, seed=config.fit.seed)
+        lessons = pa.concat_tables([lessons, more])
     examples = extraction(
         lessons,
         data.task,

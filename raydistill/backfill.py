@@ -1,7 +1,8 @@
 """backfill: every filing of a source, exactly once a release, into events in Postgres.
 
-A chunk is whole filings: one read task, one block, one transaction. The ledger says which filings are
-done, so the same command after any death goes on where it stopped, and after the end does nothing.
+A chunk is whole filings: one read task, one block, one transaction. The ledger says which filings
+are done, so the same command after any death goes on where it stopped, and after the end does
+nothing.
 """
 
 import json
@@ -211,7 +212,8 @@ def account(sink: str, opened: Release, run: str) -> dict[str, Any]:
     (row,) = postgres.fetch(sink, query, [run])
     codes = postgres.fetch(
         sink,
-        "SELECT code, count(*) FROM raydistill.dead_letters WHERE run = %s GROUP BY 1 ORDER BY 2 DESC",
+        "SELECT code, count(*) FROM raydistill.dead_letters WHERE run = %s"
+        " GROUP BY 1 ORDER BY 2 DESC",
         [run],
     )
     return {**dict(zip(names, row, strict=True)), "codes": dict(codes), "release": opened.name}

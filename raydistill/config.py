@@ -1,4 +1,4 @@
-"""Configuration: YAML and overrides become one typed dataclass a verb. omegaconf and hydra stay here."""
+"""Configuration: YAML and overrides become one typed dataclass a verb. The home of hydra."""
 
 import difflib
 import os
@@ -20,7 +20,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def load(kind: type[Config], cfg: DictConfig) -> Config:
-    """`cfg` as the verb's dataclass. Raises SetupError on an unknown key, a wrong type, a missing value."""
+    """`cfg` as the verb's dataclass; SetupError on an unknown key, wrong type or missing value."""
     try:
         merged = OmegaConf.merge(OmegaConf.structured(kind), _resolved(cfg))
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
@@ -41,7 +41,7 @@ def compose(verb: str, kind: type[Config], overrides: list[str]) -> Config:
 
 
 def _register(verb: str, kind: type[Any]) -> None:
-    """Makes the dataclass the schema of conf/VERB.yaml: every key can be overridden, no other can."""
+    """Makes the dataclass the schema of conf/VERB.yaml: its keys can be overridden, no others."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name=f"{verb}_schema", node=kind)
@@ -110,7 +110,7 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
         sys.argv = given
 
 
-# No folder of Hydra's own a run: it would hold every override, and a job's folder is not ours to fill.
+# No folder of Hydra's own a run: it would hold every override, and a job's folder is not ours.
 _QUIET = (
     "hydra.run.dir=.",
     "hydra.output_subdir=null",

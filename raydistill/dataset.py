@@ -87,7 +87,7 @@ class Dataset:
 def write(
     folder: Path, fill: Callable[[Path], dict[str, Any]], *, task: Task, tokenizer: Tokenizer
 ) -> Dataset:
-    """Writes a dataset under a temporary name; `fill` writes splits and keywords and gives the manifest."""
+    """Writes a dataset under a temporary name; `fill` writes its parts and gives the manifest."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

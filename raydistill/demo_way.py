@@ -73,7 +73,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _config(config: Config, step: str, kind: type[Verb]) -> Verb:
-    """The configuration of a step: its verb's own YAML, the demo's root and the step's overrides."""
+    """A step's configuration: its verb's own YAML, the demo's root and the step's overrides."""
     verb = "train" if kind is train.Config else step
     return compose(verb, kind, [f"root={config.root}", *config.steps.get(step, [])])
 

@@ -1,6 +1,6 @@
-"""The engine: a student folder becomes CTranslate2 files, and those answer on CPUs. ctranslate2's home.
+"""The engine: a student folder becomes CTranslate2 files, and those answer on CPUs.
 
-Threads are always said aloud: Ray sets OMP_NUM_THREADS for its workers, and the default would read it.
+Threads are always said aloud: Ray sets OMP_NUM_THREADS for its workers, which the default reads.
 """
 
 import shutil
@@ -71,7 +71,7 @@ class Generator:
         self.max_input, self.max_output = max_input, max_output
 
     def __call__(self, sources: Sequence[Encoded]) -> list[Generated]:
-        """The output of each sentence, in order. Batches are cut by tokens after sorting by length."""
+        """The output of each sentence, in order; batches are cut by tokens, sorted by length."""
         if not sources:
             return []
         limit = self.max_input - 1

@@ -3,7 +3,7 @@
 RaydistillError
 ├── SetupError      wrong input to a job: one clear message, exit code 2, no traceback
 └── DataError       wrong data in a row: has a `code`, is counted and kept, the run goes on
-    ├── AnswerError     an answer (a teacher's or a student's) that is not a valid answer of its Task
+    ├── AnswerError     an answer (a teacher's or a student's) that is none of its Task
     └── FilingError     a filing that cannot be read
 """
 

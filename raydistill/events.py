@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS raydistill.dead_letters (
 
 
 def ddl(task: Task) -> str:
-    """The statements that make the output tables of a task; `raydistill.events` for the events task."""
+    """The statements that make a task's output tables; `raydistill.events` for events."""
     columns = ["release text NOT NULL", "sentence_id text NOT NULL", "ordinal smallint NOT NULL"]
     columns += ["filing_id text NOT NULL", "run text NOT NULL", "position int", "sentence text"]
     for field in task.fields:

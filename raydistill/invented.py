@@ -1,8 +1,8 @@
 """Invented names: copies of sentences in which the names that answers copy are words never seen.
 
 A student that has met "Redridge" a hundred times learns to copy Redridge, not to copy. With names
-made of random pieces it learns to point at whatever stands there, which is what it meets at a company
-that no teacher has read about.
+made of random pieces it learns to point at whatever stands there, which is what it meets at a
+company that no teacher has read about.
 """
 
 import random
@@ -21,8 +21,10 @@ _KEPT = re.compile(
     "January|February|March|April|May|June|July|August|September|October|November|December"
     "|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
 )
-_ONSETS = ("b", "br", "c", "ch", "cl", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "kr", "l",
-           "m", "n", "p", "pl", "qu", "r", "s", "sh", "sk", "st", "t", "th", "tr", "v", "w", "z")  # fmt: skip
+_ONSETS = (
+    *("b", "br", "c", "ch", "cl", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "kr", "l"),
+    *("m", "n", "p", "pl", "qu", "r", "s", "sh", "sk", "st", "t", "th", "tr", "v", "w", "z"),
+)
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "io", "ou")
 _CODAS = ("", "", "l", "n", "r", "s", "t", "x", "ck", "ld", "nd", "rn", "st", "th")
 

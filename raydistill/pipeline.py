@@ -1,4 +1,4 @@
-"""The way of a sentence: which stages, in which order. Backfill, serve and tests run this one object.
+"""The way of a sentence: which stages, in which order, for backfill, evaluation and tests alike.
 
 A chunk goes in (see chunk.py). Rows without text pass every stage: markers, and rows that cannot be
 processed, which lose their text and carry an error code.

@@ -15,7 +15,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Prints `name done/total unit, rate, ETA`: rewritten in place in a terminal, else every 10 s."""
+    """Prints `name done/total unit, rate, ETA`: in place in a terminal, else every 10 s."""
 
     def __init__(self, name: str, total: int, unit: str) -> None:
         self.name, self.total, self.unit = name, total, unit

@@ -1,6 +1,7 @@
 """publish: students become a release: quantised, measured against their masters, hashed.
 
-Refused when the int8 extractor disagrees with its master on more than `parity` of validation records.
+Refused when the quantised extractor disagrees with its master on more than `parity` of the
+validation records.
 """
 
 import shutil

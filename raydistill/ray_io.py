@@ -11,7 +11,7 @@ from raydistill.source import Sentences
 
 
 class Chunks(Datasource):
-    """Chunks of whole filings. The list is passed in: Ray asks for read tasks several times a run."""
+    """Chunks of whole filings. The list is passed in: Ray asks for read tasks many times a run."""
 
     def __init__(self, chunks: list[list[str]], sentences: Sentences) -> None:
         super().__init__()

@@ -18,6 +18,9 @@ from raydistill.postgres import BlockRange
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+RANGE_ROWS = 50_000  # a block of some 40 MB: at twice that a worker's peak passed 600 MiB
+_BATCH_MIB = 8
+
 
 class TableRanges(Datasource):
     """The ranges of a table. They are passed in: Ray asks for read tasks several times a run."""
@@ -56,7 +59,9 @@ class TableRanges(Datasource):
         snapshot, where = self.snapshot, self.where
 
         def read() -> Iterable[pa.Table]:
-            batches = postgres.read_range(dsn, table, columns, one, snapshot=snapshot, where=where)
+            batches = postgres.read_range(
+                dsn, table, columns, one, snapshot=snapshot, where=where, batch_mib=_BATCH_MIB
+            )
             for batch in batches:
                 yield pa.Table.from_batches([batch])
 
@@ -81,7 +86,7 @@ def table_dataset(
     """
     import ray.data
 
-    ranges = postgres.ranges(dsn, table)
+    ranges = postgres.ranges(dsn, table, RANGE_ROWS)
     source = TableRanges(dsn, table, columns, ranges, snapshot=snapshot, where=where)
     return ray.data.read_datasource(
         source, concurrency=min(connections, len(ranges)), override_num_blocks=len(ranges)

@@ -81,7 +81,7 @@ class SourceConfig:
 
 
 def dsn(config: SourceConfig) -> str:
-    """The database to use: `source.dsn`, or the embedded server, started where it is not running."""
+    """The database to use: `source.dsn`, or the embedded server, which this starts."""
     if config.dsn is None:
         return pgserver.start(Path(config.server).absolute())
     postgres.refuse_password(config.dsn)

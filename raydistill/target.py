@@ -238,7 +238,7 @@ def whole(text: str, start: int, end: int) -> tuple[int, int]:
 
     A student that points at any piece of a word means the word: pieces are the tokenizer's affair.
     """
-    while 0 < start and _inside(text, start):
+    while start > 0 and _inside(text, start):
         start -= 1
     while end < len(text) and _inside(text, end):
         end += 1

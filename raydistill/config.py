@@ -16,7 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 from raydistill.errors import RaydistillError, SetupError
 
 Config = TypeVar("Config")
-CONF = Path(__file__).resolve().parents[1] / "conf"
+_HERE = Path(__file__).resolve().parent
+# Beside the package in a checkout, inside it when installed from a wheel.
+CONF = next(
+    (one for one in (_HERE.parent / "conf", _HERE / "conf") if one.is_dir()), _HERE / "conf"
+)
 
 
 def load(kind: type[Config], cfg: DictConfig) -> Config:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydistill import cluster, dataset, invented
+from raydistill import cluster, dataset, invented, variations
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.intervals import clopper_pearson
@@ -242,8 +242,7 @@ def _examples(config: Config, data: Dataset, tokenizer: Any) -> Examples:
     )
     lessons = _lessons(rows, config.negatives)
     if config.invented:
-        more = invented.copies(lessons, data.task, number=config.invented, seed=config.fit.seed)
-        lessons = pa.concat_tables([lessons, more])
+        lessons = pa.concat_tables([lessons, _copies(lessons, data, config)])
     examples = extraction(
         lessons,
         data.task,
@@ -259,6 +258,17 @@ def _examples(config: Config, data: Dataset, tokenizer: Any) -> Examples:
             todo="raise student.max_input or student.max_output, or max_dropped",
         )
     return examples
+
+
+def _copies(lessons: pa.Table, data: Dataset, config: Config) -> pa.Table:
+    """Copies of the lessons under invented names and, where the answer can follow, other figures."""
+    seed = config.fit.seed
+    copies = invented.copies(lessons, data.task, number=config.invented, seed=seed)
+    kinds = ("amounts", "years", "days")
+    changed = variations.varied(copies, data.task, 1.0, seed, kinds=kinds)
+    replaced = {id.removesuffix("~v") for id in changed["id"].to_pylist()}
+    kept = [id not in replaced for id in copies["id"].to_pylist()]
+    return pa.concat_tables([changed, copies.filter(pa.array(kept, pa.bool_()))])
 
 
 def _lessons(rows: pa.Table, negatives: float) -> pa.Table:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
+from pyarrow import compute
 
 from raydistill import cluster, events, pipeline, postgres, release, source
 from raydistill.chunk import COUNTS, SECONDS
@@ -22,6 +22,8 @@ from raydistill.progress import Progress, duration, table
 from raydistill.release import Release
 from raydistill.source import Sentences, SourceConfig, dsn
 from raydistill.tasks import TASKS
+
+pc: Any = compute  # its functions are made at run time: no type checker sees them
 
 
 @dataclass(kw_only=True, slots=True)
@@ -154,7 +156,8 @@ def _execute(
     progress = Progress("backfill", total, "filings")
     done, found = 0, 0
     seconds = dict.fromkeys(SECONDS, 0.0)
-    for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    batches = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for batch in cast("Iterator[pa.Table]", batches):
         done += sum(batch["filings"].to_pylist())
         found += sum(batch["events"].to_pylist())
         for name in SECONDS:

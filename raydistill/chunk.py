@@ -15,8 +15,8 @@ SENTENCES = pa.schema(
         ("error", pa.string()),
     ]
 )
-COUNTS = ("sentences", "candidates", "kept")
-SECONDS = ("prefilter_s", "skip_s", "extract_s")
+COUNTS: tuple[str, ...] = ("sentences", "candidates", "kept")
+SECONDS: tuple[str, ...] = ("prefilter_s", "skip_s", "extract_s")
 
 
 def marked(sentences: pa.Table) -> pa.Table:

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import compute
 
 from raydistill import backfill, build, evaluate, postgres, publish, train
 from raydistill.config import compose
 from raydistill.demo_world import DDL, chunks
 from raydistill.progress import Progress, duration
 from raydistill.source import SourceConfig, dsn
+
+pc: Any = compute  # its functions are made at run time: no type checker sees them
 
 Verb = TypeVar("Verb")
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+from pyarrow import compute
 
 from raydistill import postgres
 from raydistill.chunk import COUNTS
 from raydistill.fields import Integer
 from raydistill.task import Task
+
+pc: Any = compute  # its functions are made at run time: no type checker sees them
 
 _TABLES = """
 CREATE SCHEMA IF NOT EXISTS raydistill;

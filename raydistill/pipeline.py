@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from pyarrow import compute
 
 from raydistill import keywords
 from raydistill.chunk import COUNTS, SECONDS
@@ -20,6 +21,8 @@ from raydistill.stages import filters
 from raydistill.stages.extract import Extract
 from raydistill.stages.prefilter import Prefilter
 from raydistill.stages.skip import Skip
+
+pc: Any = compute  # its functions are made at run time: no type checker sees them
 
 MAX_CHARS = 20_000
 

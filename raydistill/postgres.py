@@ -248,12 +248,13 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def scan(dsn: str, query: str, params: Params | None = None) -> Iterator[pa.RecordBatch]:
+def scan(dsn: str, query: str | Composed, params: Params | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of a query (psycopg's `%s` and `%(name)s` for values), one batch at least."""
     if params is not None:
         with connect(dsn, read_only=True) as connection:
             query = psycopg.ClientCursor(connection).mogrify(_query(query), params)
-    return _batches(dsn, query.rstrip("; \n"), snapshot=None, batch_mib=16)
+    plain = query if isinstance(query, str) else query.as_string(None)
+    return _batches(dsn, plain.rstrip("; \n"), snapshot=None, batch_mib=16)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as RawTokenizer
@@ -104,9 +105,9 @@ class Tokenizer:
 
     def ids(self, tokens: Sequence[str]) -> list[int]:
         """The ids of token strings, unknown ones as `<unk>`."""
-        unknown = self.raw.token_to_id(UNK)
+        unknown: Any = self.raw.token_to_id(UNK)
         found = (self.raw.token_to_id(token) for token in tokens)
-        return [unknown if one is None else one for one in found]
+        return [int(unknown if one is None else one) for one in found]
 
     def token(self, id: int) -> str:
         """The token string of an id."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from pyarrow import compute
 
 from raydistill import cluster, dataset, invented, variations
 from raydistill.dataset import Dataset
@@ -36,6 +36,8 @@ from raydistill.student.folder import (
     save,
 )
 from raydistill.student.shape import Kind, Shape, model
+
+pc: Any = compute  # its functions are made at run time: no type checker sees them
 
 
 @dataclass(kw_only=True, slots=True)
@@ -261,7 +263,7 @@ def _examples(config: Config, data: Dataset, tokenizer: Any) -> Examples:
 
 
 def _copies(lessons: pa.Table, data: Dataset, config: Config) -> pa.Table:
-    """Copies of the lessons under invented names and, where the answer can follow, other figures."""
+    """Copies of the lessons under invented names and, where answers can follow, other figures."""
     seed = config.fit.seed
     copies = invented.copies(lessons, data.task, number=config.invented, seed=seed)
     kinds = ("amounts", "years", "days")

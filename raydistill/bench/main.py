@@ -30,7 +30,9 @@ def _way(config: Config) -> dict[str, Any]:
 def _prefilter(config: Config) -> dict[str, Any]:
     from raydistill.bench import prefilter
 
-    return prefilter.run(*(config.rows or [None]), Path(config.corpus) if config.corpus else None)
+    return prefilter.run(
+        config.rows[0] if config.rows else None, Path(config.corpus) if config.corpus else None
+    )
 
 
 def _postgres_read(config: Config) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def _postgres_read(config: Config) -> dict[str, Any]:
 def _build(config: Config) -> dict[str, Any]:
     from raydistill.bench import build
 
-    return build.run(tuple(config.rows or (300_000, 3_000_000)))
+    return build.run((config.rows[0], config.rows[1]) if config.rows else (300_000, 3_000_000))
 
 
 def _evaluate(config: Config) -> dict[str, Any]:

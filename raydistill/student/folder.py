@@ -207,4 +207,5 @@ class Skip:
 
 def shape(one: Card) -> Shape:
     """The shape a student was made in."""
-    return Shape(**{**one.shape, "kind": Kind(one.shape["kind"])})
+    values: dict[str, Any] = {**one.shape, "kind": Kind(one.shape["kind"])}
+    return Shape(**values)

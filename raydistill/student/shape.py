@@ -85,7 +85,8 @@ def plain_attention(model: Any) -> None:
 
 
 def _encoder(shape: Shape, tokenizer: Tokenizer) -> BertModel:
-    config = BertConfig(
+    bert: Any = BertConfig
+    config = bert(
         vocab_size=len(tokenizer),
         hidden_size=shape.width,
         num_hidden_layers=shape.layers,
@@ -102,11 +103,10 @@ def _encoder(shape: Shape, tokenizer: Tokenizer) -> BertModel:
 
 
 def _seq2seq(shape: Shape, tokenizer: Tokenizer) -> nn.Module:
-    kind, config = (
-        (MBartForConditionalGeneration, MBartConfig)
-        if shape.pre_norm
-        else (BartForConditionalGeneration, BartConfig)
-    )
+    kind: Any = BartForConditionalGeneration
+    config: Any = BartConfig
+    if shape.pre_norm:
+        kind, config = MBartForConditionalGeneration, MBartConfig
     eos = tokenizer.id(EOS)
     made = config(
         vocab_size=len(tokenizer),
@@ -141,7 +141,8 @@ class Classifier(nn.Module):
         super().__init__()
         plain_attention(encoder)
         self.encoder = encoder
-        encoder.pooler.requires_grad_(False)  # kept for the converter, used by nothing
+        pooler: Any = encoder.pooler
+        pooler.requires_grad_(False)  # kept for the converter, used by nothing
         self.head = nn.Linear(encoder.config.hidden_size, classes)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

@@ -37,12 +37,15 @@ class ScaleConfig:
 
 @dataclass(kw_only=True, slots=True)
 class Config:
-    """What backfill reads, which release runs over it, and under which name the run is kept."""
+    """What backfill reads, which release runs over it, and under which name the run is kept.
+
+    `run` is `backfill_SOURCE` where it is not given.
+    """
 
     root: str = "runs"
     source: SourceConfig
     release: str
-    run: str = "backfill"
+    run: str | None = None
     sink: str | None = None
     task: str = "filing_events"
     scale: ScaleConfig = field(default_factory=ScaleConfig)
@@ -61,46 +64,47 @@ class Work:
 
 def run(config: Config) -> dict[str, Any]:
     """Runs or continues the backfill of `config`; prints and gives its account."""
+    name = config.run or f"backfill_{config.source.kind.value}"
     opened = release.verify(Path(config.release).absolute(), expected=TASKS[config.task])
     sentences = source.sentences(config.source)
     sink = config.sink or dsn(config.source)
     events.prepare(sink, opened.task)
-    _enter(config, opened, sink)
+    _enter(name, config, opened, sink)
     filings = sentences.filings()
     done = events.done(sink, opened.name)
     chunks = list(chunked([one for one in filings if one[0] not in done], config.scale.chunk))
     began = time.monotonic()
     pending = sum(len(chunk) for chunk in chunks)
     print(
-        f"backfill {config.run}: {len(filings):,} filings, {len(filings) - pending:,} done before,"
+        f"backfill {name}: {len(filings):,} filings, {len(filings) - pending:,} done before,"
         f" {pending:,} to do in {len(chunks):,} chunks; release {opened.name}"
     )
-    work = Work(str(opened.folder), opened.name, config.run, sink, config.scale.threads)
+    work = Work(str(opened.folder), opened.name, name, sink, config.scale.threads)
     seconds = _execute(chunks, sentences, work, config) if chunks else dict.fromkeys(SECONDS, 0.0)
-    report = account(sink, opened, config.run)
+    report = account(sink, opened, name)
     report |= {"execute_seconds": time.monotonic() - began, "new": pending}
     report["stage_seconds"] = seconds
     _print(report)
     return report
 
 
-def _enter(config: Config, opened: Release, sink: str) -> None:
+def _enter(run: str, config: Config, opened: Release, sink: str) -> None:
     """Enters the run in raydistill.runs; a run of the same name with another release is refused."""
-    fingerprint = f"{opened.name} {opened.manifest.task_fingerprint}"
+    fingerprint = f"{opened.name} {opened.manifest.task_fingerprint} {config.source.kind.value}"
     settings = json.dumps({"release": opened.name, "source": config.source.kind.value})
     with postgres.connect(sink) as connection:
         postgres.fetch(
             connection,
             "INSERT INTO raydistill.runs (run, release, fingerprint, config)"
             " VALUES (%s, %s, %s, %s) ON CONFLICT (run) DO NOTHING RETURNING run",
-            [config.run, opened.name, fingerprint, settings],
+            [run, opened.name, fingerprint, settings],
         )
     ((found,),) = postgres.fetch(
-        sink, "SELECT fingerprint FROM raydistill.runs WHERE run = %s", [config.run]
+        sink, "SELECT fingerprint FROM raydistill.runs WHERE run = %s", [run]
     )
     if found != fingerprint:
         raise SetupError(
-            f"run {config.run!r} was begun with {found}",
+            f"run {run!r} was begun with {found}",
             expected=fingerprint,
             todo="set run=NEWNAME for this release, or release= to the one it began with",
         )

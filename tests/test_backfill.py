@@ -127,8 +127,8 @@ def test_a_run_does_not_mix_releases(corpus, tiny):
     config = backfill.Config(
         source=backfill.SourceConfig(dsn=corpus), release=str(tiny.release.folder)
     )
-    backfill._enter(config, tiny.release, corpus)
-    backfill._enter(config, tiny.release, corpus)
+    backfill._enter("one", config, tiny.release, corpus)
+    backfill._enter("one", config, tiny.release, corpus)
     other = replace(tiny.release, manifest=replace(tiny.release.manifest, name="events-other"))
     with pytest.raises(backfill.SetupError, match="was begun with"):
-        backfill._enter(config, other, corpus)
+        backfill._enter("one", config, other, corpus)

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raydistill.digest import sha256
 from raydistill.errors import SetupError
 from raydistill.task import Task, task
 from raydistill.tokenizer import Tokenizer
@@ -108,14 +109,8 @@ def write(
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    out: dict[str, str] = {}
-    for file in sorted(one for one in folder.rglob("*") if one.is_file()):
-        with file.open("rb") as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        out[file.relative_to(folder).as_posix()] = digest.hexdigest()
-    return out
+    files = sorted(one for one in folder.rglob("*") if one.is_file())
+    return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
 
 
 def open_(folder: Path) -> Dataset:

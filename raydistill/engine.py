@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from raydistill.batching import runs
 from raydistill.errors import SetupError
 from raydistill.tokenizer import EOS, PAD, Encoded, Tokenizer
 
@@ -107,7 +108,7 @@ class SkipScorer:
         out = np.zeros(len(ids), np.float32)
         lengths = np.fromiter((min(len(row), self.max_input) for row in ids), np.int32, len(ids))
         order = np.argsort(lengths, kind="stable")
-        batches = list(_batches(order, lengths))
+        batches = runs(order, lengths, _BATCH_TOKENS)
         if self.threads == 1 or len(batches) < 2:
             for rows in batches:
                 out[rows] = self._scores(ids, rows, lengths)
@@ -138,16 +139,3 @@ class SkipScorer:
         logits -= logits.max(1, keepdims=True)
         shares = np.exp(logits)
         return shares[:, 1] / shares.sum(1)
-
-
-def _batches(order: NDArray[np.int64], lengths: NDArray[np.int32]) -> list[NDArray[np.int64]]:
-    """Length-sorted rows in runs of at most `_BATCH_TOKENS` padded tokens."""
-    out: list[NDArray[np.int64]] = []
-    start = 0
-    for at in range(len(order)):
-        if at > start and int(lengths[order[at]]) * (at - start + 1) > _BATCH_TOKENS:
-            out.append(order[start:at])
-            start = at
-    if start < len(order):
-        out.append(order[start:])
-    return out

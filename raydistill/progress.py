@@ -20,13 +20,8 @@ class Progress:
     def __init__(self, name: str, total: int, unit: str) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.began = time.monotonic()
-        self.first = 0
         self.terminal = sys.stdout.isatty()
         self.printed = 0.0
-
-    def start_at(self, done: int) -> None:
-        """Work that was done before, for an honest rate."""
-        self.first = done
 
     def update(self, done: int, note: str = "") -> None:
         """Says how far it is, no more often than is readable."""
@@ -34,7 +29,7 @@ class Progress:
         if done < self.total and now - self.printed < (0.5 if self.terminal else 10.0):
             return
         self.printed = now
-        rate = (done - self.first) / max(1e-9, now - self.began)
+        rate = done / max(1e-9, now - self.began)
         eta = (self.total - done) / rate if rate > 0 else 0.0
         left = (
             f", ETA {duration(eta)}" if done < self.total else f" in {duration(now - self.began)}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import raydistill
+from raydistill.digest import sha256
 from raydistill.errors import SetupError
 from raydistill.task import Task, task
 
@@ -183,12 +184,3 @@ def _manifest(folder: Path) -> Manifest:
 def _names(folder: Path) -> list[str]:
     files = (file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
     return sorted(file.relative_to(folder).as_posix() for file in files)
-
-
-def sha256(file: Path) -> str:
-    """The file's SHA-256 as hex."""
-    with file.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -61,6 +61,14 @@ class Target(Protocol):
         ...
 
 
+def decoded(target: Target, tokens: Sequence[str], source: Source) -> Answer | AnswerError:
+    """The answer of output tokens, or the AnswerError they decode to, as a value."""
+    try:
+        return target.decode(tokens, source)
+    except AnswerError as problem:
+        return problem
+
+
 def _date_tokens() -> list[str]:
     years = [f"<y{year}>" for year in YEARS]
     return years + [f"<m{m:02}>" for m in range(1, 13)] + [f"<d{d:02}>" for d in range(1, 32)]

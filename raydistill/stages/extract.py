@@ -9,8 +9,9 @@ import pyarrow as pa
 from raydistill import engine
 from raydistill.answer import Answer
 from raydistill.errors import AnswerError
+from raydistill.target import decoded
 from raydistill.task import Task
-from raydistill.tokenizer import Encoded, Tokenizer
+from raydistill.tokenizer import Tokenizer
 
 
 class Extract:
@@ -75,11 +76,5 @@ class Extract:
                 out.append((AnswerError("too_many_tokens", too_long), None))
                 continue
             made = next(generated)
-            out.append((self._decoded(made.tokens, one), made.score))
+            out.append((decoded(self.target, made.tokens, one.source), made.score))
         return out
-
-    def _decoded(self, tokens: Sequence[str], one: Encoded) -> Answer | AnswerError:
-        try:
-            return self.target.decode(tokens, one.source)
-        except AnswerError as problem:
-            return problem

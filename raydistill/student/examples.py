@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill.answer import Answer
+from raydistill.batching import runs
 from raydistill.errors import AnswerError, SetupError
 from raydistill.target import Target
 from raydistill.task import Task
@@ -122,22 +123,9 @@ def epoch(examples: Examples, *, seed: int, number: int, batch_tokens: int) -> l
     batches: list[Ids] = []
     for at in range(0, len(order), pool):
         rows = order[at : at + pool]
-        batches += _cut(rows[np.argsort(costs[rows], kind="stable")], costs, batch_tokens)
+        batches += runs(rows[np.argsort(costs[rows], kind="stable")], costs, batch_tokens)
     mixed = np.random.default_rng((seed, number, 1)).permutation(len(batches))
     return [batches[one] for one in mixed]
-
-
-def _cut(rows: Ids, costs: NDArray[np.int64], batch_tokens: int) -> list[Ids]:
-    """Length-sorted rows in runs whose longest row times their count fits the budget."""
-    out: list[Ids] = []
-    start = 0
-    for at in range(len(rows)):
-        if at > start and int(costs[rows[at]]) * (at - start + 1) > batch_tokens:
-            out.append(rows[start:at])
-            start = at
-    if start < len(rows):
-        out.append(rows[start:])
-    return out
 
 
 def padded(rows: Sequence[Ids], value: int) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ beside it: the task, the target, the shape and where it came from, written last.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from raydistill.answer import Answer
 from raydistill.errors import AnswerError, SetupError
 from raydistill.student.examples import Examples, padded
 from raydistill.student.shape import Classifier, Kind, Shape
-from raydistill.target import Target
+from raydistill.target import Target, decoded
 from raydistill.task import Task, task
 from raydistill.tokenizer import EOS, PAD, Encoded, Tokenizer
 
@@ -82,19 +83,12 @@ def save(folder: Path, model: nn.Module, tokenizer: Tokenizer, card: Card) -> No
     (temporary / STUDENT).write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False))
     if folder.exists():
         aside = folder.with_name(folder.name + ".old")
-        _remove(aside)
+        shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
         temporary.rename(folder)
-        _remove(aside)
+        shutil.rmtree(aside, ignore_errors=True)
     else:
         temporary.rename(folder)
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
 
 
 def card(folder: Path) -> Card:
@@ -161,17 +155,9 @@ class Extractor:
         """The answer of each sentence, or the error that its tokens decode to."""
         encoded = self.tokenizer.encode(texts)
         return [
-            decoded(self.target, tokens, one)
+            decoded(self.target, tokens, one.source)
             for tokens, one in zip(self.tokens(encoded), encoded, strict=True)
         ]
-
-
-def decoded(target: Target, tokens: Sequence[str], one: Encoded) -> Answer | AnswerError:
-    """The answer of output tokens, or the AnswerError they decode to, as a value."""
-    try:
-        return target.decode(tokens, one.source)
-    except AnswerError as problem:
-        return problem
 
 
 class Skip:

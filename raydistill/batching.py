@@ -1,0 +1,21 @@
+"""Batches of rows of like length, cut by what they cost when padded."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+def runs(order: NDArray[Any], costs: NDArray[Any], budget: int) -> list[NDArray[Any]]:
+    """Cost-sorted rows in runs whose dearest row times their count fits `budget`.
+
+    A row that alone costs more is a run of its own.
+    """
+    out: list[NDArray[Any]] = []
+    start = 0
+    for at in range(len(order)):
+        if at > start and int(costs[order[at]]) * (at - start + 1) > budget:
+            out.append(order[start:at])
+            start = at
+    if start < len(order):
+        out.append(order[start:])
+    return out

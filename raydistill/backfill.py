@@ -15,9 +15,10 @@ from typing import Any, cast
 import pyarrow as pa
 from pyarrow import compute
 
-from raydistill import cluster, events, pipeline, postgres, release, source
+from raydistill import events, pipeline, postgres, release, source
 from raydistill.chunk import COUNTS, SECONDS
 from raydistill.errors import SetupError
+from raydistill.on_ray import cluster
 from raydistill.progress import Progress, duration, table
 from raydistill.release import Release
 from raydistill.source import Sentences, SourceConfig, dsn
@@ -136,7 +137,7 @@ def _execute(
     cluster.start()
     import ray.data
 
-    from raydistill.ray_io import Chunks
+    from raydistill.on_ray.chunks import Chunks
 
     total = sum(len(chunk) for chunk in chunks)
     data = (

@@ -23,15 +23,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydistill import audit, build_near, consolidate, dataset, keywords, spill
-from raydistill.build_plan import BOILERPLATE, EASY, EVENT, HARD, Plan, Splits
-from raydistill.build_read import Gathered, Wish, gathered
-from raydistill.build_report import KINDS, corpus_pass, held_out, print_account
-from raydistill.build_steps import REJECTS, Choose, Chosen, Classify, Label, Write, Written
+from raydistill import dataset, keywords
 from raydistill.dataset import SPLITS, Dataset
 from raydistill.errors import SetupError
 from raydistill.fields import Text
 from raydistill.keywords import Keywords
+from raydistill.lessons import audit, consolidate, spill
+from raydistill.lessons import near as build_near
+from raydistill.lessons.account import KINDS, corpus_pass, held_out, print_account
+from raydistill.lessons.plan import BOILERPLATE, EASY, EVENT, HARD, Plan, Splits
+from raydistill.lessons.reading import Gathered, Wish, gathered
+from raydistill.lessons.steps import REJECTS, Choose, Chosen, Classify, Label, Write, Written
 from raydistill.progress import Progress
 from raydistill.source import SourceConfig
 from raydistill.task import Task

@@ -18,7 +18,7 @@ from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.events import events_table
 from raydistill.progress import table
-from raydistill.report import replaced
+from raydistill.proof.report import replaced
 from raydistill.source import SourceConfig, dsn
 from raydistill.task import Task
 

@@ -13,18 +13,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from raydistill import baseline, cost, dataset, disagree, keywords, release, report, slices
+from raydistill import dataset, keywords, release
 from raydistill.answer import Answer
-from raydistill.compare import MEASURES, Answers, measured, scores, side, versus
-from raydistill.cost import Config as CostConfig
 from raydistill.dataset import Dataset
 from raydistill.errors import AnswerError, SetupError
-from raydistill.judge import Judged, judge
 from raydistill.progress import table
+from raydistill.proof import baseline, cost, disagree, report, slices
+from raydistill.proof.compare import MEASURES, Answers, measured, scores, side, versus
+from raydistill.proof.cost import Config as CostConfig
+from raydistill.proof.judge import Judged, judge
+from raydistill.proof.waterfall import abstain_curve, prefilter_losses, skip_curve, waterfall
 from raydistill.release import Release
 from raydistill.score import Scored, tally
 from raydistill.task import Task
-from raydistill.waterfall import abstain_curve, prefilter_losses, skip_curve, waterfall
 
 BASELINE_ROWS = 100_000
 

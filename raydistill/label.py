@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from raydistill import labelled
 from raydistill.dataset import share
 from raydistill.endpoint import Endpoint
 from raydistill.errors import AnswerError, DataError, SetupError
-from raydistill.labelled import Labelled, Sentence, Tables
+from raydistill.lessons import labelled
+from raydistill.lessons.labelled import Labelled, Sentence, Tables
+from raydistill.lessons.teacher_answer import canonical
 from raydistill.progress import Progress, duration
 from raydistill.source import SourceConfig, dsn
 from raydistill.task import Task
 from raydistill.tasks import TASKS
-from raydistill.teacher_answer import canonical
 
 
 @dataclass(kw_only=True, slots=True)

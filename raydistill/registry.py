@@ -13,12 +13,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from raydistill import model_card, postgres, release
+from raydistill import postgres, release
 from raydistill.errors import SetupError
-from raydistill.gates import Gates, refusals
 from raydistill.progress import table
+from raydistill.proof import model_card
+from raydistill.proof.gates import Gates, refusals
+from raydistill.proof.report import replaced
 from raydistill.release import Release
-from raydistill.report import replaced
 from raydistill.source import SourceConfig, dsn
 
 STAGES = ("candidate", "canary", "production", "retired")

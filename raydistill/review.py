@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raydistill import corrections, dataset, label_studio, review_sheet
+from raydistill import dataset
 from raydistill.dataset import SPLITS, Dataset
 from raydistill.errors import SetupError
+from raydistill.lessons import corrections, label_studio, review_sheet
 from raydistill.progress import table
 
 

@@ -17,16 +17,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from raydistill import cost, dataset, plots, release
+from raydistill import dataset, plots, release
 from raydistill.answer import Answer
-from raydistill.compare import MEASURES, Sample, measured, sample, scored
-from raydistill.cost import Config as CostConfig
 from raydistill.errors import AnswerError, SetupError
-from raydistill.judge import sentences
 from raydistill.pipeline import Cascade
-from raydistill.report import replaced, template
+from raydistill.proof import cost
+from raydistill.proof.compare import MEASURES, Sample, measured, sample, scored
+from raydistill.proof.cost import Config as CostConfig
+from raydistill.proof.judge import sentences
+from raydistill.proof.report import replaced, template
+from raydistill.proof.sequential import ConfidenceSequence, Side
 from raydistill.score import Scored, tally
-from raydistill.sequential import ConfidenceSequence, Side
 from raydistill.task import Task
 
 Reply: TypeAlias = Answer | AnswerError

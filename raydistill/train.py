@@ -19,10 +19,12 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from raydistill import cluster, dataset, invented, variations
+from raydistill import dataset
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.intervals import clopper_pearson
+from raydistill.lessons import invented, variations
+from raydistill.on_ray import cluster
 from raydistill.progress import duration
 from raydistill.student.examples import Examples, classification, extraction
 from raydistill.student.fit import FitConfig, Progress, Workers, fit

@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydistill import dataset, demo_world
+from raydistill import dataset
 from raydistill.answer import Answer
 from raydistill.dataset import SCHEMA, SPLITS, Dataset
+from raydistill.demo import world as demo_world
 from raydistill.tasks import TASKS
 from raydistill.tokenizer import Tokenizer
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from raydistill import backfill, events, postgres
-from raydistill.demo_world import world, write
+from raydistill.demo.world import world, write
 from raydistill.pipeline import Cascade
 from raydistill.source import PostgresSentences
 

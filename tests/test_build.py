@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raydistill import build, build_read, demo_world, postgres
-from raydistill.build_spill import ReadTeacher
+from raydistill import build, postgres
 from raydistill.dataset import SPLITS, Dataset
+from raydistill.demo import world as demo_world
 from raydistill.errors import SetupError
+from raydistill.lessons import reading as build_read
+from raydistill.lessons.parts import ReadTeacher
 from raydistill.postgres import ReadLost
 from raydistill.source import SourceConfig, SourceKind
 
@@ -72,7 +74,9 @@ def test_the_same_seed_gives_the_same_files_however_many_processes_read(
     world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = build.run(config(tmp_path / "a", SourceConfig(dsn=world)))
-    monkeypatch.setattr("raydistill.build_read.BUCKET_ROWS", 500)  # many buckets instead of one
+    monkeypatch.setattr(
+        "raydistill.lessons.reading.BUCKET_ROWS", 500
+    )  # many buckets instead of one
     monkeypatch.setattr("raydistill.build.SHARD_ROWS", 300)
     many = build.run(config(tmp_path / "b", SourceConfig(dsn=world)))
     assert len(list((many.folder / "train").iterdir())) > 1
@@ -100,7 +104,7 @@ def test_rows_updated_and_deleted_while_they_are_read_are_those_of_the_snapshot(
     world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm = build.run(config(tmp_path / "calm", SourceConfig(dsn=world), negatives=50.0))
-    monkeypatch.setattr("raydistill.rows.RANGE_ROWS", 200)
+    monkeypatch.setattr("raydistill.lessons.rows.RANGE_ROWS", 200)
     read, disturbed = ReadTeacher.__call__, []
 
     def disturbing(step: ReadTeacher, numbered: tuple[int, Any]) -> int:
@@ -130,7 +134,7 @@ def test_a_read_whose_connections_are_cut_starts_again_and_misses_nothing(
     world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calm = build.run(config(tmp_path / "calm", SourceConfig(dsn=world)))
-    monkeypatch.setattr("raydistill.build_read._WAIT_S", 0.1)
+    monkeypatch.setattr("raydistill.lessons.reading._WAIT_S", 0.1)
     read, cut = ReadTeacher.__call__, []
 
     def cutting(step: ReadTeacher, numbered: tuple[int, Any]) -> int:
@@ -151,7 +155,7 @@ def test_a_read_whose_connections_are_cut_starts_again_and_misses_nothing(
 def test_a_read_that_is_always_lost_ends_with_that_error_and_no_dataset(
     world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raydistill.build_read._WAIT_S", 0.0)
+    monkeypatch.setattr("raydistill.lessons.reading._WAIT_S", 0.0)
     tried = []
 
     def lost(step: ReadTeacher, numbered: tuple[int, Any]) -> int:

@@ -1,9 +1,9 @@
 import pytest
 
 from raydistill.answer import Answer
-from raydistill.compare import scores, side, versus
-from raydistill.disagree import marked
 from raydistill.errors import AnswerError
+from raydistill.proof.compare import scores, side, versus
+from raydistill.proof.disagree import marked
 from raydistill.tasks import TASKS
 
 TASK = TASKS["filing_events"]

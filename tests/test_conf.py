@@ -9,7 +9,7 @@ import yaml
 from raydistill.config import compose
 
 ROOT = Path(__file__).parents[1]
-MODULES = {"demo": "demo_way", "export": "exports", "bench": "bench.main"}
+MODULES = {"demo": "demo.way", "bench": "bench.main"}
 VERBS = sorted(file.stem for file in (ROOT / "conf").glob("*.yaml"))
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from raydistill import consolidate
 from raydistill.errors import SetupError
+from raydistill.lessons import consolidate
 
 
 @pytest.mark.parametrize(

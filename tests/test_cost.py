@@ -1,8 +1,8 @@
 import pytest
 
-from raydistill import cost
-from raydistill.cost import Config, MixConfig, Rates, TeacherConfig
 from raydistill.errors import SetupError
+from raydistill.proof import cost
+from raydistill.proof.cost import Config, MixConfig, Rates, TeacherConfig
 
 MEASURED = Rates(
     {"prefilter": 1e-6, "skip": 1e-3, "extract": 1e-2}, text=200, prompt=800, answer=40

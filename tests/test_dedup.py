@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from raydistill import dedup
+from raydistill.lessons import dedup
 
 WORDS = [f"word{n}" for n in range(400)]
 

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 import pytest
 
 from raydistill import postgres
-from raydistill.demo_boilerplate import Boilerplate
-from raydistill.demo_names import dollars, parts, registrants
-from raydistill.demo_phrases import Phrasing, Slot, phrases
-from raydistill.demo_world import EVENTS, World, chunks, world, write
+from raydistill.demo.boilerplate import Boilerplate
+from raydistill.demo.names import dollars, parts, registrants
+from raydistill.demo.phrases import Phrasing, Slot, phrases
+from raydistill.demo.world import EVENTS, World, chunks, world, write
 from raydistill.errors import SetupError
 from raydistill.tasks import FILING_EVENTS
 

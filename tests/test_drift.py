@@ -6,8 +6,8 @@ import pytest
 from raydistill import drift, events, postgres
 from raydistill.chunk import marked
 from raydistill.errors import SetupError
-from raydistill.judge import sentences
 from raydistill.pipeline import Cascade
+from raydistill.proof.judge import sentences
 from raydistill.source import SourceConfig
 
 

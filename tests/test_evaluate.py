@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from raydistill import baseline, evaluate
-from raydistill.judge import judge
+from raydistill import evaluate
 from raydistill.pipeline import Cascade
+from raydistill.proof import baseline
+from raydistill.proof.judge import judge
 from tests.tiny import tiny_slices
 
 
@@ -80,7 +81,7 @@ def test_judging_gives_the_answers_of_the_cascade(tiny):
     rows = tiny.dataset.table("test").slice(0, 200)
     judged = judge(rows, tiny.release, threads=1)
     from raydistill.chunk import marked
-    from raydistill.judge import sentences
+    from raydistill.proof.judge import sentences
 
     out = Cascade(tiny.release, threads=1)(marked(sentences(rows)))
     for row in out.select(["id", "answer"]).to_pylist():
@@ -129,7 +130,7 @@ def test_the_page_needs_nothing_from_outside_and_no_script(made):
 
 
 def test_text_of_filings_cannot_become_markup(made, tmp_path):
-    from raydistill import report
+    from raydistill.proof import report
 
     bad = json.loads(json.dumps(made[0]))
     bad["disagreements"][0]["pieces"] = [{"text": "<script>alert(1)</script>", "mark": ""}]

@@ -18,7 +18,7 @@ HOMES = {
     "omegaconf": {"config.py"},
     "hydra": {"config.py"},
     "httpx": {"endpoint.py"},
-    "ray": {"cluster.py", "train.py", "backfill.py", "ray_io.py", "ray_table.py", "bench/"},
+    "ray": {"on_ray/", "train.py", "backfill.py", "bench/"},
 }
 
 

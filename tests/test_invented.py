@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 
 from raydistill.dataset import SCHEMA
-from raydistill.invented import copies
+from raydistill.lessons.invented import copies
 from raydistill.tasks import FILING_EVENTS
 
 TEXT = "Redridge Motors, Inc. dismissed Hale & Moss LLP on March 5, 2024; the company motors on."

@@ -8,7 +8,7 @@ import pytest
 
 from raydistill import backfill, build, evaluate, postgres, publish, train
 from raydistill.config import job
-from raydistill.demo_world import DDL
+from raydistill.demo.world import DDL
 from raydistill.pipeline import Cascade
 from raydistill.source import EdgarSentences
 

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from raydistill import label, labelled, postgres
-from raydistill.demo_world import DDL
+from raydistill import label, postgres
+from raydistill.demo.world import DDL
 from raydistill.errors import SetupError
 from raydistill.label import Config, EndpointConfig, PriceConfig
-from raydistill.labelled import raw_json
+from raydistill.lessons import labelled
+from raydistill.lessons.labelled import raw_json
 from raydistill.source import SourceConfig
 from tests.openai_server import Says, serving
 

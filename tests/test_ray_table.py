@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from raydistill import postgres
+from raydistill.on_ray.tables import TableRanges, table_dataset
 from raydistill.postgres import BlockRange
-from raydistill.ray_table import TableRanges, table_dataset
 
 pytestmark = [
     pytest.mark.postgres,
@@ -22,7 +22,7 @@ pytestmark = [
 def cluster() -> Iterator[None]:
     import ray
 
-    from raydistill import cluster
+    from raydistill.on_ray import cluster
 
     ran = ray.is_initialized()
     cluster.start(cpus=2)
@@ -48,7 +48,7 @@ def test_rows_that_change_after_the_snapshot_are_read_as_they_were(
 ) -> None:
     parts = postgres.ranges(events, "events", 4000)
     assert len(parts) > 3
-    monkeypatch.setattr("raydistill.ray_table.postgres.ranges", lambda *_: parts)
+    monkeypatch.setattr("raydistill.on_ray.tables.postgres.ranges", lambda *_: parts)
     with postgres.snapshot(events, "events") as name:
         with postgres.connect(events) as connection:
             postgres.script(

@@ -4,10 +4,11 @@ import shutil
 
 import pytest
 
-from raydistill import model_card, registry, release
+from raydistill import registry, release
 from raydistill.answer import Answer
 from raydistill.errors import SetupError
-from raydistill.gates import Gates, refusals
+from raydistill.proof import model_card
+from raydistill.proof.gates import Gates, refusals
 from raydistill.shadow import CascadeStudent
 
 GATES = Gates(max_parity=1.0)

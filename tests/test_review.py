@@ -11,11 +11,12 @@ import jsonschema
 import pyarrow as pa
 import pytest
 
-from raydistill import corrections, label_studio, review, review_sheet
+from raydistill import review
 from raydistill.answer import Answer
 from raydistill.dataset import SCHEMA, Dataset
 from raydistill.errors import SetupError
-from raydistill.review_sheet import Row
+from raydistill.lessons import corrections, label_studio, review_sheet
+from raydistill.lessons.review_sheet import Row
 from tests.small_dataset import TASK, event, rows, told, write
 
 FORMAT = json.loads((Path(__file__).parent / "data" / "label_studio_task.schema.json").read_text())

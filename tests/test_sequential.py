@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from raydistill.sequential import ConfidenceSequence, Side
+from raydistill.proof.sequential import ConfidenceSequence, Side
 
 
 def _watched(random, rate, bar, *, rows=4000, batch=200):

@@ -5,7 +5,7 @@ import pytest
 
 from raydistill import dataset, shadow
 from raydistill.answer import Answer
-from raydistill.demo_world import world
+from raydistill.demo.world import world
 from raydistill.shadow import BarConfig
 from raydistill.tasks import TASKS
 from tests.noise import noisy

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raydistill import teacher
 from raydistill.errors import AnswerError
+from raydistill.lessons import teacher
+from raydistill.lessons.teacher_answer import canonical
 from raydistill.tasks import TASKS
-from raydistill.teacher_answer import canonical
 
 TASK = TASKS["filing_events"]
 TEXT = 'On March 5, 2024, “Acme” dismissed KPMG LLP as its "auditor"; Bob\'s fee was $3\\4.'

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from raydistill.answer import Answer
 from raydistill.errors import AnswerError
 from raydistill.fields import Choice, Text
+from raydistill.lessons.teacher_answer import MAX_CHARACTERS, canonical
 from raydistill.task import Task
 from raydistill.tasks import FILING_EVENTS
-from raydistill.teacher_answer import MAX_CHARACTERS, canonical
 
 TEXT = "The Company dismissed KPMG LLP and paid Moody's $5 million on March 5, 2024."
 E = {

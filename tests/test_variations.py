@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill import demo_world, mentions
 from raydistill.answer import Answer
 from raydistill.dataset import SCHEMA
+from raydistill.demo import world as demo_world
 from raydistill.errors import SetupError
-from raydistill.mentions import FINDERS, Names, band, names
+from raydistill.lessons import mentions
+from raydistill.lessons.mentions import FINDERS, Names, band, names
+from raydistill.lessons.variations import variation, varied
 from raydistill.tasks import TASKS
-from raydistill.variations import variation, varied
 
 TASK = TASKS["filing_events"]
 SHARED = Path(__file__).parents[2] / "shared"

@@ -18,7 +18,7 @@ import torch
 
 from raydistill import dataset, publish
 from raydistill.dataset import Dataset
-from raydistill.demo_world import World, world
+from raydistill.demo.world import World, world
 from raydistill.release import Release
 from raydistill.student import folder as students
 from raydistill.student.examples import classification, extraction

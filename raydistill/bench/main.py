@@ -21,8 +21,8 @@ class Config:
 
 
 def _way(config: Config) -> dict[str, Any]:
-    from raydistill import demo_way
     from raydistill.config import compose
+    from raydistill.demo import way as demo_way
 
     return demo_way.run(compose("demo", demo_way.Config, [f"root={config.root}"]))
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import ray
 
-from raydistill import cluster, pgserver, postgres
-from raydistill.ray_table import table_dataset
+from raydistill import pgserver, postgres
+from raydistill.on_ray import cluster
+from raydistill.on_ray.tables import table_dataset
 
 # Some 735 bytes a row: a sentence of 300 characters, the answer's fields, and the raw answer.
 _TABLE = """

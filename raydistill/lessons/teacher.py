@@ -16,9 +16,9 @@ import pyarrow.compute as compute
 from raydistill.answer import Answer
 from raydistill.errors import AnswerError
 from raydistill.fields import Field, Span, Text
+from raydistill.lessons.teacher_answer import canonical
 from raydistill.target import MAX_RECORDS
 from raydistill.task import Task
-from raydistill.teacher_answer import canonical
 
 pc: Any = compute
 Ints = npt.NDArray[np.int64]

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from raydistill import rows, spill, teacher
-from raydistill.build_plan import ROW_SALT, SAMPLE_SALT, TEXT_SALT, Plan
-from raydistill.spill import Keys
+from raydistill.lessons import rows, spill, teacher
+from raydistill.lessons.plan import ROW_SALT, SAMPLE_SALT, TEXT_SALT, Plan
+from raydistill.lessons.spill import Keys
 from raydistill.tasks import TASKS
 
 pc: Any = compute

@@ -14,9 +14,9 @@ from pyarrow import compute
 
 from raydistill.answer import Answer
 from raydistill.chunk import SENTENCES
-from raydistill.compare import Answers, Sample, sample, scored, scores
 from raydistill.errors import AnswerError
 from raydistill.pipeline import Cascade
+from raydistill.proof.compare import Answers, Sample, sample, scored, scores
 from raydistill.release import Release
 from raydistill.score import Scored
 from raydistill.stages.extract import Extract

@@ -16,7 +16,7 @@ from raydistill.answer import Answer, Record, occurrences
 from raydistill.dataset import share as share_of
 from raydistill.errors import AnswerError, SetupError
 from raydistill.fields import Value
-from raydistill.mentions import FINDERS, Change, Edit, Names, names
+from raydistill.lessons.mentions import FINDERS, Change, Edit, Names, names
 from raydistill.task import Task
 
 _POOL = 100_000  # sentences that other names are taken from

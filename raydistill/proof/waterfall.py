@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydistill import keywords
-from raydistill.compare import Sample, Scores
 from raydistill.intervals import bootstrap
+from raydistill.proof.compare import Sample, Scores
 
 Floats = NDArray[np.float64]
 POINTS = 25

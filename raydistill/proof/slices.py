@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from raydistill.compare import MEASURES, Answers, Sample, Scores, measured
 from raydistill.errors import AnswerError
 from raydistill.fields import Field
 from raydistill.intervals import bootstrap
+from raydistill.proof.compare import MEASURES, Answers, Sample, Scores, measured
 from raydistill.task import Task
 
 LENGTHS = ((120, "up to 120 characters"), (240, "121-240"), (480, "241-480"))

@@ -5,8 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 from raydistill.answer import Answer, Record, occurrences
-from raydistill.compare import Answers, Sample, Scores
 from raydistill.errors import AnswerError
+from raydistill.proof.compare import Answers, Sample, Scores
 from raydistill.score import Scored
 from raydistill.task import Task
 

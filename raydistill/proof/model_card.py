@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from raydistill.proof.report import grid, span
 from raydistill.release import Manifest
-from raydistill.report import grid, span
 
 
 def markdown(manifest: Manifest, report: Mapping[str, Any] | None) -> str:

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as compute
 import pyarrow.parquet as pq
 
-from raydistill import audit, dedup, spill, teacher
 from raydistill.answer import Answer
-from raydistill.build_plan import BOILERPLATE, EASY, EVENT, HARD, SAMPLE_SALT, Plan, bucket_file
 from raydistill.dataset import SCHEMA, SPLITS
-from raydistill.spill import Keys
+from raydistill.lessons import audit, dedup, spill, teacher
+from raydistill.lessons.plan import BOILERPLATE, EASY, EVENT, HARD, SAMPLE_SALT, Plan, bucket_file
+from raydistill.lessons.spill import Keys
 from raydistill.stages.prefilter import Prefilter
 from raydistill.task import Task
 from raydistill.tasks import TASKS

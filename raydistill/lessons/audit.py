@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from jinja2 import Environment
 
-from raydistill import spill
 from raydistill.fields import Date, Span
+from raydistill.lessons import spill
+from raydistill.lessons.teacher import standard
 from raydistill.task import Task
-from raydistill.teacher import standard
 
 ROWS = 200
 SCORED = 50_000  # rows that the model of words looks at, at most: 100 µs each

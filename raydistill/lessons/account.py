@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import beta
 
-from raydistill.build_plan import BOILERPLATE, EASY, HARD
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.intervals import bootstrap
+from raydistill.lessons.plan import BOILERPLATE, EASY, HARD
 from raydistill.progress import table
 from raydistill.stages.prefilter import Prefilter
 

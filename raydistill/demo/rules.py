@@ -9,8 +9,8 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any
 
-from raydistill.demo_names import MONTHS, ORDINALS, Company, Dice, dollars, long_date, parts
-from raydistill.demo_phrases import Says, phrases, read
+from raydistill.demo.names import MONTHS, ORDINALS, Company, Dice, dollars, long_date, parts
+from raydistill.demo.phrases import Says, phrases, read
 
 Event = dict[str, Any]
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from raydistill import label_studio, review_sheet
 from raydistill.answer import Answer
 from raydistill.errors import AnswerError, SetupError
 from raydistill.intervals import bootstrap
-from raydistill.review_sheet import Row, Said
+from raydistill.lessons import label_studio, review_sheet
+from raydistill.lessons.review_sheet import Row, Said
 from raydistill.score import Scored, failed, tally
 from raydistill.task import Task
 

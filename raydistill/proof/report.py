@@ -45,7 +45,7 @@ def replaced(file: Path, text: str) -> None:
 def environment() -> Environment:
     """The templates of the package; everything is escaped unless it says otherwise."""
     found = Environment(
-        loader=PackageLoader("raydistill", "pages"),
+        loader=PackageLoader("raydistill.proof", "pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

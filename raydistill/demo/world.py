@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from raydistill import postgres
-from raydistill.demo_boilerplate import Boilerplate
-from raydistill.demo_names import Company, Dice, registrants
-from raydistill.demo_phrases import phrases
-from raydistill.demo_rules import CHOICES, Event, Scene
-from raydistill.demo_sentences import Sentence, event_sentence, near_miss
+from raydistill.demo.boilerplate import Boilerplate
+from raydistill.demo.names import Company, Dice, registrants
+from raydistill.demo.phrases import phrases
+from raydistill.demo.rules import CHOICES, Event, Scene
+from raydistill.demo.sentences import Sentence, event_sentence, near_miss
 from raydistill.errors import SetupError
 
 MODEL = "teacher-7b"

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raydistill import card, dataset
+from raydistill import dataset
 from raydistill.dataset import SPLITS, Dataset
 from raydistill.errors import SetupError
+from raydistill.lessons import card
 from raydistill.progress import table
 from raydistill.task import Task
 

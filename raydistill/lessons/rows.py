@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from raydistill import postgres
 from raydistill.errors import SetupError
+from raydistill.lessons.teacher import json_text
 from raydistill.postgres import BlockRange
-from raydistill.teacher import json_text
 
 pc: Any = compute
 

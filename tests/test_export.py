@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from raydistill import card, exports
+from raydistill import export
 from raydistill.dataset import SPLITS, Dataset
 from raydistill.errors import SetupError
+from raydistill.lessons import card
 from tests.small_dataset import TASK, rows, write
 
 
@@ -22,8 +23,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def out(made: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "export"
-    config = exports.Config(dataset=str(made.folder), out=str(folder), licence="cc-by-4.0")
-    exports.run(config)
+    config = export.Config(dataset=str(made.folder), out=str(folder), licence="cc-by-4.0")
+    export.run(config)
     return folder
 
 
@@ -134,19 +135,19 @@ def test_odd_values_do_not_break_tables_or_plots(tmp_path: Path) -> None:
 
 def test_an_export_replaces_its_own_folder_and_no_other(made: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "export"
-    config = exports.Config(
+    config = export.Config(
         dataset=str(made.folder), out=str(folder), formats=["chat"], splits=["val"], card=False
     )
-    manifest = exports.run(config)
-    assert manifest == exports.run(config)
+    manifest = export.run(config)
+    assert manifest == export.run(config)
     assert manifest["files"] == {"chat": {"val": "chat/val.jsonl"}}
     names = sorted(one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file())
     assert names == ["axolotl.yaml", "chat/val.jsonl", "dataset_info.json", "export.json"]
     (folder / "export.json").unlink()
     with pytest.raises(SetupError, match="other files"):
-        exports.run(config)
+        export.run(config)
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones(made: Dataset) -> None:
     with pytest.raises(SetupError, match="alpaca, chat"):
-        exports.Config(dataset=str(made.folder), out="x", formats=["sharegpt"])
+        export.Config(dataset=str(made.folder), out="x", formats=["sharegpt"])

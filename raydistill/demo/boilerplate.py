@@ -7,8 +7,8 @@ and the pools its places draw from.
 import re
 from collections.abc import Sequence
 
-from raydistill.demo_names import Dice, pools
-from raydistill.demo_phrases import read
+from raydistill.demo.names import Dice, pools
+from raydistill.demo.phrases import read
 
 _PLACE = re.compile(r"\{(\w+)\}")
 

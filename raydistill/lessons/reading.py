@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from raydistill import postgres, spill
-from raydistill.build_plan import Plan
-from raydistill.build_spill import ReadSentences, ReadTeacher
+from raydistill import postgres
 from raydistill.errors import SetupError
+from raydistill.lessons import spill
+from raydistill.lessons.parts import ReadSentences, ReadTeacher
+from raydistill.lessons.plan import Plan
+from raydistill.lessons.rows import FileRows, Rows, TableRows, write_filings
+from raydistill.lessons.spill import Keys
 from raydistill.postgres import ConnectionLost
 from raydistill.progress import Progress
-from raydistill.rows import FileRows, Rows, TableRows, write_filings
 from raydistill.source import SourceConfig, TableConfig, dsn
-from raydistill.spill import Keys
 from raydistill.tasks import TASKS
 
 ATTEMPTS = 3

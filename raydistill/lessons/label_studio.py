@@ -13,7 +13,7 @@ from xml.etree import ElementTree as xml
 
 from raydistill.errors import SetupError
 from raydistill.fields import Choice, Field, Integer
-from raydistill.review_sheet import Row, Said
+from raydistill.lessons.review_sheet import Row, Said
 from raydistill.task import Task
 
 COUNT = "records"  # the control that says how many of the records are meant

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raydistill import dedup
-from raydistill.build_plan import Plan
-from raydistill.build_steps import Chosen
 from raydistill.dataset import SPLITS
 from raydistill.errors import SetupError
+from raydistill.lessons import dedup
+from raydistill.lessons.plan import Plan
+from raydistill.lessons.steps import Chosen
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, TypeVar
 
-from raydistill.demo_phrases import read
+from raydistill.demo.phrases import read
 from raydistill.errors import SetupError
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from pyarrow import compute
 
 from raydistill import backfill, build, evaluate, postgres, publish, train
 from raydistill.config import compose
-from raydistill.demo_world import DDL, chunks
+from raydistill.demo.world import DDL, chunks
 from raydistill.progress import Progress, duration
 from raydistill.source import SourceConfig, dsn
 

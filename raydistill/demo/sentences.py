@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from raydistill.demo_names import Dice, pools, value
-from raydistill.demo_phrases import Choices, Phrasing, Slot, Verb, phrases, read
-from raydistill.demo_rules import Event, Scene, event, frames, when
+from raydistill.demo.names import Dice, pools, value
+from raydistill.demo.phrases import Choices, Phrasing, Slot, Verb, phrases, read
+from raydistill.demo.rules import Event, Scene, event, frames, when
 
 _AUX = re.compile(r"<([a-z ]+)>")
 _SLOT = re.compile(r"\{(\w+)\}")

@@ -1,0 +1,1 @@
+"""What a dataset is made of: teacher rows read, cleaned, checked, varied, split and exported."""

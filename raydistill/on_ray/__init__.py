@@ -1,0 +1,1 @@
+"""What knows Ray besides the verbs: its start, and reads as Ray datasets."""

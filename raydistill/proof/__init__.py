@@ -1,0 +1,1 @@
+"""What agreement is claimed on: comparisons, intervals, slices, pages, gates, cost."""

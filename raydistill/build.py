@@ -28,7 +28,7 @@ from raydistill.dataset import SPLITS, Dataset
 from raydistill.errors import SetupError
 from raydistill.fields import Text
 from raydistill.keywords import Keywords
-from raydistill.lessons import audit, consolidate, spill
+from raydistill.lessons import audit, consolidate, corrections, spill
 from raydistill.lessons import near as build_near
 from raydistill.lessons.account import KINDS, corpus_pass, held_out, print_account
 from raydistill.lessons.plan import BOILERPLATE, EASY, EVENT, HARD, Plan, Splits
@@ -64,7 +64,11 @@ class SplitConfig:
 
 @dataclass(kw_only=True, slots=True)
 class Config:
-    """What build reads and how it mixes. `negatives` is rows without an event for each with one."""
+    """What build reads and how it mixes. `negatives` is rows without an event for each with one.
+
+    `corrections` are files that people have reviewed (see review): their labels override the
+    teacher's. `variations` is the share of train rows with an event that get a varied copy.
+    """
 
     root: str = "runs"
     source: SourceConfig
@@ -80,6 +84,8 @@ class Config:
     dedup: bool = True
     near: float = 0.8
     merge: dict[str, str] = field(default_factory=dict)
+    corrections: list[str] = field(default_factory=list[str])
+    variations: float = 0.0
     corpus: str | None = None
     recall: float = 0.995
     head: int = 4000
@@ -98,6 +104,8 @@ class Config:
                 f"hard={self.hard}, boilerplate={self.boilerplate}, negatives={self.negatives}",
                 expected="hard and boilerplate of at least 0, together at most 1, negatives >= 0",
             )
+        if not 0 <= self.variations <= 1:
+            raise SetupError(f"variations={self.variations}", expected="a share from 0 to 1")
         if not 0.5 <= self.near <= 1 or self.sample < 0 or self.workers < 1 or self.repeats < 2:
             raise SetupError(
                 f"near={self.near}, sample={self.sample}, workers={self.workers},"
@@ -143,6 +151,8 @@ def _plan(config: Config, work: Path) -> Plan:
         floor=config.confidence,
         repeats=config.repeats,
         merge=consolidate.resolved(config.merge),
+        corrections=corrections.read(config.corrections, TASKS[config.task]),
+        variations=config.variations,
     )
 
 
@@ -165,6 +175,7 @@ class _Build:
         self.processes = processes if self.plan.buckets > 4 else None
         self.counts = Counter(read.counts)
         self.rejects: Counter[str] = Counter()
+        self.corrected: set[str] = set()
 
     def dataset(self) -> Dataset:
         learned = self._learned(self._labelled())
@@ -175,7 +186,10 @@ class _Build:
         scored = min(1.0, audit.SCORED / max(1, self.counts["chosen"]))
         step = Write(self.plan, tuple(starts), scored)
         written = list(self._each("splits", step, shards))
-        self.counts["written"] = sum(sum(one.rows.values()) for one in written)
+        self.counts["varied"] = sum(one.varied for one in written)
+        self.counts["written"] = (
+            sum(sum(one.rows.values()) for one in written) - self.counts["varied"]
+        )
         types = _types(written)
         task = self._with_heads(types["train"])
         folder = self.plan.folder("splits")
@@ -209,6 +223,7 @@ class _Build:
         for one in self._each("labels", Label(self.plan, rates), self.plan.buckets):
             self.counts.update(one.counts)
             self.rejects.update(one.rejects)
+            self.corrected.update(one.corrected)
             ids.append(one.ids)
             samples.append(one.sample)
         shutil.rmtree(self.plan.folder("teacher"))
@@ -319,6 +334,8 @@ class _Build:
             "negatives": {"ratio": config.negatives, "hard": config.hard,
                           "boilerplate": config.boilerplate, "repeats": config.repeats},
             "merge": dict(config.merge),
+            "corrections": self.plan.corrections.manifest(self.corrected),
+            "variations": {"share": config.variations, "rows": self.counts["varied"]},
             "suggested_merges": {field: len(each) for field, each in near.items()},
             "prefilter": prefilter,
             "source": {"rows": source.path} if source.kind.value == "rows" else tables,

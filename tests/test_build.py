@@ -1,5 +1,6 @@
 """Building datasets: from tables that change, from files, in parts, and what is refused."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from raydistill.dataset import SPLITS, Dataset
 from raydistill.demo import world as demo_world
 from raydistill.errors import SetupError
 from raydistill.lessons import reading as build_read
+from raydistill.lessons import review_sheet
 from raydistill.lessons.parts import ReadTeacher
+from raydistill.lessons.review_sheet import Row
 from raydistill.postgres import ReadLost
 from raydistill.source import SourceConfig, SourceKind
+from raydistill.tasks import FILING_EVENTS
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -355,6 +359,56 @@ def test_the_confidence_floor_drops_answers_below_it(tmp_path: Path) -> None:
     assert from_files(tmp_path / "off", file).manifest["rejects"] == {}
     made = from_files(tmp_path / "on", file, confidence=8)
     assert made.manifest["rejects"] == {"low_confidence": 20}
+
+
+def test_corrections_override_the_teacher_its_floor_and_its_copies_and_are_accounted(
+    tmp_path: Path,
+) -> None:
+    rows = lines()
+    rows[0]["output"] = {"events": [EVENT | {"confidence": 3}]}  # below the floor
+    rows.append({**rows[3], "id": "copy"})  # of a sentence that people say states nothing
+    file = write_lines(tmp_path / "rows.jsonl", rows)
+    sheet = tmp_path / "sheet.csv"
+    answers = [FILING_EVENTS.render(FILING_EVENTS.parse(json.dumps(r["output"]))) for r in rows]
+    shown = [Row(r["id"], r["company"], r["input"], answers[n], "s", 1) for n, r in enumerate(rows)]
+    review_sheet.write_csv(sheet, [shown[0], shown[3], shown[6]], FILING_EVENTS)
+    with sheet.open(newline="", encoding="utf-8-sig") as stream:
+        said = list(csv.DictReader(stream))
+    said[0] |= {"reviewer": "ann", "reviewed_at": "2026-01-02", "object": "Acme"}
+    said[1] |= {"reviewer": "ann", "reviewed_at": "2026-01-02", "event_type": ""}
+    with sheet.open("w", newline="", encoding="utf-8") as stream:
+        out = csv.DictWriter(stream, list(said[0]))
+        out.writeheader()
+        out.writerows(said)
+    plain = from_files(tmp_path / "plain", file, confidence=8)
+    made = from_files(tmp_path / "made", file, confidence=8, corrections=[str(sheet)])
+    old, new = ({row["text"]: row for row in rows_of(one)} for one in (plain, made))
+    assert rows[0]["input"] not in old
+    assert '"object":"Acme"' in new[rows[0]["input"]]["answer"]
+    assert old[rows[3]["input"]]["keep"]
+    assert not new[rows[3]["input"]]["keep"]
+    changed = {
+        text for text in new if text not in old or new[text]["answer"] != old[text]["answer"]
+    }
+    assert changed == {rows[0]["input"], rows[3]["input"]}
+    assert adds_up(made)
+    account = made.manifest["corrections"]
+    assert (account["applied"], account["reviewers"]) == (2, {"ann": 2})
+    assert {one["id"] for one in account["labels"]} <= {"0", "3", "copy"}
+
+
+@pytest.mark.postgres
+def test_variations_add_copies_to_train_alone_and_are_counted(world: str, tmp_path: Path) -> None:
+    plain = build.run(config(tmp_path / "plain", SourceConfig(dsn=world)))
+    made = build.run(config(tmp_path / "made", SourceConfig(dsn=world), variations=0.5))
+    varied = dict.fromkeys(SPLITS, 0)
+    for split in SPLITS:
+        ids = made.table(split)["id"].to_pylist()
+        varied[split] = sum(id.endswith("~v") for id in ids)
+        assert [i for i in ids if not i.endswith("~v")] == plain.table(split)["id"].to_pylist()
+    assert varied["val"] == varied["test"] == 0
+    assert varied["train"] == made.manifest["variations"]["rows"] > 10
+    assert adds_up(made)
 
 
 def test_a_sample_is_a_part_of_every_larger_sample(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ teacher (or with another's answers), which is not how far a student does.
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,29 @@ class Correction:
     row: Row
     answer: str
     keep: bool
+    records: int
     reviewer: str
     date: str
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Corrections:
     """What was said, by sentence; `rejects` are (sentence, code) of what is no answer."""
 
-    by_id: Mapping[str, Correction]
-    rejects: tuple[tuple[str, str], ...]
-    files: Mapping[str, str]
+    by_id: Mapping[str, Correction] = field(default_factory=dict)
+    rejects: tuple[tuple[str, str], ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def by_text(self) -> dict[str, Correction]:
+        """The corrections by the words of their sentence; of two for one text the newer."""
+        ordered = sorted(self.by_id.items(), key=lambda pair: (pair[1].date, pair[0]))
+        return {_plain(one.row.text): one for _, one in ordered}
+
+    def has(self, text: str | None) -> bool:
+        """Whether someone has reviewed a sentence of these words."""
+        return _plain(text) in self.by_text
 
     def manifest(self, applied: Collection[str]) -> dict[str, Any]:
         """What goes into a dataset's manifest; `applied` are the ids that `apply` gave."""
@@ -105,31 +117,39 @@ def _correction(said: Said, task: Task) -> Correction:
     except AnswerError:
         changed = True
     return Correction(
-        said.row, task.render(answer), bool(answer.records), said.reviewer, said.date, changed
+        said.row,
+        task.render(answer),
+        bool(answer.records),
+        len(answer.records),
+        said.reviewer,
+        said.date,
+        changed,
     )
 
 
 def apply(table: pa.Table, corrections: Corrections) -> tuple[pa.Table, list[str]]:
-    """The table (`id text answer keep`, others) with corrected answers, and the ids of those.
+    """The table (`text answer keep`, others) with corrected answers, and the ids of what was used.
 
-    A row whose text is not the one that was reviewed stays as it is.
+    A correction is of a text: every copy of the sentence gets it, and a row whose text is no longer
+    the one that was reviewed stays as it is. Spaces and line ends, which spreadsheets rewrite, do
+    not count. Where there is a column `records`, it is brought up to date.
     """
-    rows = [at for at, id in enumerate(table["id"].to_pylist()) if id in corrections.by_id]
-    some = table.select(["id", "text"]).take(pa.array(rows, pa.int64())).to_pylist()
-    places = [
-        place
-        for place, row in zip(rows, some, strict=True)
-        # Spreadsheets rewrite line ends.
-        if corrections.by_id[row["id"]].row.text.split() == (row["text"] or "").split()
-    ]
+    texts = corrections.by_text
+    found = [texts.get(_plain(text)) for text in table["text"].to_pylist()] if texts else []
+    places = [place for place, one in enumerate(found) if one is not None]
     if not places:
         return table, []
-    ids = table["id"].take(pa.array(places)).to_pylist()
-    answers = [corrections.by_id[id].answer for id in ids]
-    keeps = [corrections.by_id[id].keep for id in ids]
-    for name, values in (("answer", answers), ("keep", keeps)):
+    said = [one for one in found if one is not None]
+    new = {"answer": [one.answer for one in said], "keep": [one.keep for one in said]}
+    if "records" in table.column_names:
+        new["records"] = [one.records for one in said]
+    for name, values in new.items():
         table = _replaced(table, name, places, values)
-    return table, ids
+    return table, sorted({one.row.id for one in said})
+
+
+def _plain(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def _replaced(table: pa.Table, name: str, places: list[int], values: list[Any]) -> pa.Table:

@@ -20,7 +20,6 @@ _LOWER = re.compile(r"\b[a-z]{3,}\b")
 _KEPT = re.compile(
     "January|February|March|April|May|June|July|August|September|October|November|December"
     "|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday"
-    "|Inc|Incorporated|Corp|Corporation|Company|Ltd|Limited|Group|Holdings"
 )
 _ONSETS = (
     *("b", "br", "c", "ch", "cl", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "kr", "l"),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raydistill.dataset import SPLITS, split_of
+from raydistill.lessons.corrections import Corrections
 
 BOILERPLATE, HARD, EASY, EVENT = 0, 1, 2, 3
 ROW_SALT, TEXT_SALT, SAMPLE_SALT = 0, 101, 102  # so that no choice depends on another
@@ -55,6 +56,8 @@ class Plan:
     floor: int
     repeats: int
     merge: Mapping[str, str] = field(default_factory=dict)
+    corrections: Corrections = field(default_factory=Corrections)
+    variations: float = 0.0  # share of train rows that get a varied copy
 
     def folder(self, name: str) -> Path:
         """A folder under the work folder, made where it is missing."""

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from raydistill.answer import Answer
 from raydistill.dataset import SCHEMA, SPLITS
-from raydistill.lessons import audit, dedup, spill, teacher
+from raydistill.lessons import audit, corrections, dedup, spill, teacher, variations
 from raydistill.lessons.plan import BOILERPLATE, EASY, EVENT, HARD, SAMPLE_SALT, Plan, bucket_file
 from raydistill.lessons.spill import Keys
 from raydistill.stages.prefilter import Prefilter
@@ -41,6 +41,7 @@ class Labelled:
     rejects: Counter[str]
     ids: Keys
     sample: pa.Table
+    corrected: list[str]  # ids of the reviewed sentences whose label is a person's
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Label:
         rejected = REJECTS.empty_table()
         if files := self.plan.files("teacher"):
             said = pa.Table.from_batches(spill.read(files, bucket))
-            good, bad = teacher.answers(said, task, self.plan.floor)
+            good, bad = self._rescued(*teacher.answers(said, task, self.plan.floor))
             counts["sentences"] += len(good) + len(bad)
             counts["rejected"] += len(bad)
             rejected = bad.select(REJECTS.names)
@@ -67,6 +68,8 @@ class Label:
             counts["without_answer"] += int(np.asarray(parts[-1]["copies"]).sum())
         pq.write_table(rejected, self.plan.folder("rejects") / f"{bucket:06}.parquet")
         table = pa.concat_tables([part.select(parts[0].column_names) for part in parts])
+        # Before the vote: every copy of a reviewed text says the same, so the person wins.
+        table, corrected = corrections.apply(table, self.plan.corrections)
         table, voted = teacher.voted(table)
         counts.update(voted)
         split = self.plan.splits.of(table["group"].to_pylist(), table["day"].to_pylist())
@@ -81,7 +84,16 @@ class Label:
             writer.write_table(table.combine_chunks())
         codes = Counter(rejected["code"].to_pylist())
         ids = spill.keys(table.filter(table["keep"])["id"].to_pylist())
-        return Labelled(counts, codes, ids, self._sample(table))
+        return Labelled(counts, codes, ids, self._sample(table), corrected)
+
+    def _rescued(self, good: pa.Table, bad: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Rejected rows that a person has answered join the good ones, answered."""
+        fixed, ids = corrections.apply(bad, self.plan.corrections)
+        if not ids:
+            return good, bad
+        known = pa.array([self.plan.corrections.has(text) for text in bad["text"].to_pylist()])
+        fixed = fixed.filter(known).select(good.column_names).cast(good.schema)
+        return pa.concat_tables([good, fixed]), bad.filter(pc.invert(known))
 
     def _sample(self, table: pa.Table) -> pa.Table:
         keep = np.asarray(table["keep"])
@@ -192,6 +204,7 @@ class Written:
     kinds: Counter[tuple[str, int]]
     types: dict[str, dict[str, Counter[str]]]  # split, field, value
     suspects: list[dict[str, Any]]
+    varied: int = 0  # rows of train that are varied copies of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +231,9 @@ class Write:
         made = Written({}, {}, {}, Counter(), {}, suspects)
         for at, name in enumerate(SPLITS):
             part = table.filter(pc.equal(table["split"], at))
+            if name == "train" and self.plan.variations:
+                copies = self._varied(part, task)
+                made.varied, part = len(copies), pa.concat_tables([part, copies])
             said = part.filter(part["keep"])
             made.rows[name], made.events[name] = len(part), len(said)
             made.groups[name] = set(part["group"].to_pylist())
@@ -228,6 +244,11 @@ class Write:
             if len(part) or not shard:
                 pq.write_table(examples(part, task.name), folder / f"{shard:05}.parquet")
         return made
+
+    def _varied(self, part: pa.Table, task: Task) -> pa.Table:
+        """Copies of rows with an event under other names, amounts and dates."""
+        events = part.filter(part["keep"])
+        return variations.varied(events, task, self.plan.variations, self.plan.seed)
 
 
 def examples(table: pa.Table, task: str) -> pa.Table:

@@ -5,7 +5,7 @@ processed, which lose their text and carry an error code.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from raydistill import keywords
-from raydistill.chunk import COUNTS, SECONDS
+from raydistill.chunk import COUNTS, SECONDS, SENTENCES
 from raydistill.release import Release, verify
 from raydistill.stages import filters
 from raydistill.stages.extract import Extract
@@ -60,6 +60,23 @@ class Step:
     seconds: str
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where one sentence's way ended: `keyword` or `skip` (dropped there), `extract` or `error`.
+
+    `answer` and `spans` are the extractor's JSON, `score` the log-probability of its answer,
+    `agreement_probability` how likely the teacher says the same, where the release can tell.
+    """
+
+    decision: str
+    skip_score: float | None = None
+    answer: str | None = None
+    spans: str | None = None
+    score: float | None = None
+    agreement_probability: float | None = None
+    error: str | None = None
+
+
 class Cascade:
     """Prefilter, skip and extract of one release, over one table of sentences at a time.
 
@@ -90,6 +107,36 @@ class Cascade:
     def guarded(self, batch: pa.Table) -> pa.Table:
         """The same rows after the guard and the release's own filters."""
         return self.filters(self.guard(batch))
+
+    def decide(self, texts: Sequence[str]) -> list[Decision]:
+        """The decision for each sentence, by the same stages in the same order as `__call__`."""
+        prefilter, skip, extract = (step.stage for step in self.steps)
+        assert isinstance(skip, Skip)
+        scored = skip.scored(prefilter(self.guarded(numbered(texts))))
+        scores = dict(zip(scored["id"].to_pylist(), scored["skip_score"].to_pylist(), strict=True))
+        out = [
+            Decision("skip", scores[id]) if id in scores else Decision("keyword")
+            for id in map(str, range(len(texts)))
+        ]
+        answered = extract(scored.filter(skip.keep(scored)))
+        names = ("id", *Decision.__dataclass_fields__)
+        for row in answered.select([n for n in names if n in answered.column_names]).to_pylist():
+            at = int(row.pop("id"))
+            out[at] = Decision("error" if row["error"] else "extract", **row)
+        return out
+
+
+def numbered(texts: Sequence[str]) -> pa.Table:
+    """Sentences of no filing as a chunk without markers; their ids are 0, 1, 2, ..."""
+    count = len(texts)
+    columns = {
+        "filing_id": pa.array([""] * count, pa.string()),
+        "id": pa.array(map(str, range(count)), pa.string()),
+        "position": pa.array(range(count), pa.int32()),
+        "text": pa.array(texts, pa.string()),
+        "error": pa.nulls(count, pa.string()),
+    }
+    return pa.table(columns, schema=SENTENCES)
 
 
 def steps(release: Release, *, threads: int) -> list[Step]:

@@ -22,12 +22,20 @@ class Skip:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows worth extracting, in order."""
+        table = self.scored(batch)
+        return table.filter(self.keep(table))
+
+    def keep(self, scored: pa.Table) -> pa.Array:
+        """Which rows of a scored table are worth extracting."""
+        column = scored.column("skip_score").to_numpy(zero_copy_only=False)
+        return pa.array(np.isnan(column) | (column >= self.threshold))
+
+    def scored(self, batch: pa.Table) -> pa.Table:
+        """Every row, with its `skip_score`."""
         texts = batch.column("text").to_pylist()
         rows = [at for at, text in enumerate(texts) if text is not None]
         scores = self.scorer(self.tokenizer.batch_ids([texts[at] for at in rows]))
         column = np.full(len(texts), np.nan, np.float32)
         column[rows] = scores
-        keep = np.isnan(column) | (column >= self.threshold)
         mask = np.isnan(column)
-        table = batch.append_column("skip_score", pa.array(column, pa.float32(), mask=mask))
-        return table.filter(pa.array(keep))
+        return batch.append_column("skip_score", pa.array(column, pa.float32(), mask=mask))

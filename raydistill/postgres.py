@@ -28,12 +28,20 @@ _SCALAR = {"bool", "int2", "int4", "int8", "float4", "float8", "text", "varchar"
 _NATIVE = _SCALAR | {f"_{kind}" for kind in _SCALAR}
 _MOMENTS = {"date", "timestamp", "timestamptz"}
 
+_PASSING = {"40", "53", "57"}  # deadlock and the like; disk, memory or connections full; shutdown
 _COPY_BYTES = 1 << 20  # larger pieces of CSV cost fresh memory: 1.0 µs a row at 1 MiB, 2.4 at 30
 _CSV = pc_csv.WriteOptions(include_header=False, quoting_style="needed")
 
 
+class Unreachable(SetupError):
+    """No connection is to be had: a wrong setup, or a server that is away for a while."""
+
+
 class ConnectionLost(RaydistillError):
-    """The server went away; what the transaction did is undone, or not known to be done."""
+    """The server went away or is full; what the transaction did is undone, or not known to be done.
+
+    Doing the whole transaction again may help.
+    """
 
 
 class ReadLost(ConnectionLost):
@@ -81,6 +89,13 @@ def script(connection: Connection, sql: str | Composed) -> None:
     """Run statements (DDL, `;` between them) in the caller's transaction."""
     with _explained(connection):
         connection.execute(_query(sql))
+
+
+@contextlib.contextmanager
+def transaction(connection: Connection) -> Generator[None, None, None]:
+    """One transaction; ConnectionLost where its commit cannot be known to be done."""
+    with _explained(connection), connection.transaction():
+        yield
 
 
 def sql(text: str, /, **names: Composed) -> Composed:
@@ -140,7 +155,7 @@ def _conninfo(dsn: str, application: str) -> str:
     return make_conninfo("", **ours | theirs | {"client_encoding": "UTF8"})
 
 
-def _unreachable(conninfo: str, problem: str) -> SetupError:
+def _unreachable(conninfo: str, problem: str) -> Unreachable:
     """What went wrong with which server, without a password."""
     default = psycopg.pq.Conninfo.get_defaults()
     value = {option.keyword.decode(): (option.val or b"").decode() for option in default}
@@ -151,7 +166,7 @@ def _unreachable(conninfo: str, problem: str) -> SetupError:
     why = " ".join(problem.split())
     if len(password := value.get("password", "")) > 3:
         why = why.replace(password, "***")
-    return SetupError(
+    return Unreachable(
         f"cannot connect to PostgreSQL at {where}: {why}",
         expected="a running server that knows this user and database",
         todo="set source.dsn= (a password belongs in PGPASSFILE or a service file, not in it)",
@@ -173,6 +188,8 @@ def _explained(connection: Connection) -> Generator[None, None, None]:
     except (psycopg.OperationalError, psycopg.InterfaceError) as problem:
         if connection.closed:
             raise ConnectionLost(f"lost the connection to PostgreSQL: {problem}") from problem
+        if (getattr(problem, "sqlstate", None) or "")[:2] in _PASSING:
+            raise ConnectionLost(f"PostgreSQL cannot do it now: {problem}") from problem
         raise
 
 

@@ -1,4 +1,4 @@
-"""backfill: see conf/backfill.yaml for its settings, and `python jobs/backfill.py --help`."""
+"""backfill: filings become events in PostgreSQL, each filing exactly once a release."""
 
 from raydistill import backfill
 from raydistill.config import job

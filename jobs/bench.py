@@ -1,4 +1,4 @@
-"""Benchmarks: `python jobs/bench.py bench=NAME`. A table, and one JSON object as the last line."""
+"""bench: benchmarks; each prints its figures, and as its last line one JSON object."""
 
 from raydistill.bench import main
 from raydistill.config import job

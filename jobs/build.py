@@ -1,4 +1,4 @@
-"""build: see conf/build.yaml for its settings, and `python jobs/build.py --help`."""
+"""build: a teacher's rows become a dataset: splits by company, tokenizer, prefilter."""
 
 from raydistill import build
 from raydistill.config import job

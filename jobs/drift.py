@@ -1,4 +1,4 @@
-"""drift: see conf/drift.yaml for its settings, and `python jobs/drift.py --help`.
+"""drift: whether today's events still look like those the release was measured on.
 
 Exits with 1 where something drifted, for cron.
 """

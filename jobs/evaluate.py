@@ -1,4 +1,4 @@
-"""evaluate: see conf/evaluate.yaml for its settings, and `python jobs/evaluate.py --help`."""
+"""evaluate: a release against its teacher on kept-back companies; a report."""
 
 from raydistill import evaluate
 from raydistill.config import job

@@ -1,4 +1,4 @@
-"""export: see conf/export.yaml for its settings, and `python jobs/export.py --help`."""
+"""export: a dataset as JSONL for other trainers, with a card."""
 
 from raydistill import export
 from raydistill.config import job

@@ -1,4 +1,4 @@
-"""label: see conf/label.yaml for its settings, and `python jobs/label.py --help`."""
+"""label: more labels from a large model behind an OpenAI-compatible endpoint."""
 
 import os
 

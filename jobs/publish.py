@@ -1,4 +1,4 @@
-"""publish: see conf/publish.yaml for its settings, and `python jobs/publish.py --help`."""
+"""publish: students become a release: int8, compared with their masters, hashed."""
 
 from raydistill import publish
 from raydistill.config import job

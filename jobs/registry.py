@@ -1,4 +1,4 @@
-"""registry: see conf/registry.yaml for its settings, and `python jobs/registry.py --help`."""
+"""registry: the releases there are; promotes and rolls back."""
 
 from raydistill import registry
 from raydistill.config import job

@@ -1,4 +1,4 @@
-"""review: see conf/review.yaml for its settings, and `python jobs/review.py --help`."""
+"""review: a sheet of labels for people to check, and their corrections back."""
 
 from raydistill import review
 from raydistill.config import job

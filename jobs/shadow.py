@@ -1,4 +1,4 @@
-"""shadow: see conf/shadow.yaml for its settings, and `python jobs/shadow.py --help`.
+"""shadow: student and teacher side by side until the verdict is sure: go or no-go.
 
 Exits with 0 for go, 1 for no-go and 3 for undecided.
 """

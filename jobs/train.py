@@ -1,4 +1,4 @@
-"""train: see conf/train.yaml for its settings, and `python jobs/train.py --help`."""
+"""train: a dataset becomes a student: a skip classifier or an extractor."""
 
 from raydistill import train
 from raydistill.config import job

@@ -4,7 +4,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -13,14 +13,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from raydistill import usage
 from raydistill.errors import RaydistillError, SetupError
 
 Config = TypeVar("Config")
 _HERE = Path(__file__).resolve().parent
-# Beside the package in a checkout, inside it when installed from a wheel.
-CONF = next(
-    (one for one in (_HERE.parent / "conf", _HERE / "conf") if one.is_dir()), _HERE / "conf"
-)
+# Inside the package when installed from a wheel, beside it in a checkout.
+CONF = next((one for one in (_HERE / "conf", _HERE.parent / "conf") if one.is_dir()), _HERE)
 
 
 def load(kind: type[Config], cfg: DictConfig) -> Config:
@@ -67,6 +66,21 @@ def _explained(kind: type[Any], problem: OmegaConfBaseException) -> SetupError:
     )
 
 
+def _defaults(kind: type[Any], prefix: str = "") -> dict[str, Any]:
+    """Every dotted key of a config dataclass with its default; `???` where it has none."""
+    hints = get_type_hints(kind)
+    out: dict[str, Any] = {}
+    for field in fields(kind):
+        name = prefix + field.name
+        if is_dataclass(hints[field.name]):
+            out |= _defaults(hints[field.name], f"{name}.")  # type: ignore[arg-type]
+        elif field.default is not MISSING:
+            out[name] = getattr(field.default, "value", field.default)
+        else:
+            out[name] = "???" if field.default_factory is MISSING else field.default_factory()
+    return {key: "null" if value is None else value for key, value in out.items()}
+
+
 def known_keys(kind: type[Any], prefix: str = "") -> list[str]:
     """Every dotted key of a config dataclass."""
     hints = get_type_hints(kind)
@@ -78,12 +92,27 @@ def known_keys(kind: type[Any], prefix: str = "") -> list[str]:
     return out
 
 
+def help_text(verb: str, kind: type[Any], sentence: str) -> str:
+    """What `--help` of a verb prints: its YAML with its remarks, groups and remaining settings."""
+    _, body = usage.split((CONF / f"{verb}.yaml").read_text())
+    plain = OmegaConf.create(body)
+    told = {str(key) for key in plain} if isinstance(plain, DictConfig) else set[str]()
+    grouped = {"source", "scale"}  # their settings stand in their groups' files
+    more = {k: v for k, v in _defaults(kind).items() if k.split(".")[0] not in told | grouped}
+    return usage.text(verb, sentence, CONF, more)
+
+
 def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
     """Runs a verb from the command line: Hydra overrides in, exit code out.
 
     0 when it ran, 2 with one message for a wrong setup, 130 for Ctrl-C; anything else is a bug and
     shows its traceback.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(verb, kind, getattr(sys.modules["__main__"], "__doc__", None) or verb))
+        return
+    if str(Path.cwd()) not in sys.path:  # where a task of the user's own may be: task=module:NAME
+        sys.path.append(str(Path.cwd()))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra would print and exit 1 on its own
 
     failed: list[RaydistillError] = []
@@ -97,7 +126,10 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
     _register(verb, kind)
     given = sys.argv
     try:
-        sys.argv = [given[0], *_QUIET, *given[1:]]
+        # In one run: argparse takes no options between overrides.
+        overrides = [arg for arg in given[1:] if "=" in arg and not arg.startswith("-")]
+        options = [arg for arg in given[1:] if arg not in overrides]
+        sys.argv = [given[0], *options, *_QUIET, *overrides]
         hydra_main(version_base="1.3", config_path=str(CONF), config_name=verb)(entry)()
         if failed:
             raise failed[0]
@@ -117,6 +149,8 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
 # No folder of Hydra's own a run: it would hold every override, and a job's folder is not ours.
 _QUIET = (
     "hydra.run.dir=.",
+    "hydra.sweep.dir=.",
+    "hydra.sweep.subdir=.",
     "hydra.output_subdir=null",
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",

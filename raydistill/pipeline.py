@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from raydistill import keywords
+from raydistill.calibration import Calibration
 from raydistill.chunk import COUNTS, SECONDS, SENTENCES
 from raydistill.release import Release, verify
 from raydistill.stages import filters
@@ -80,8 +81,8 @@ class Decision:
 class Cascade:
     """Prefilter, skip and extract of one release, over one table of sentences at a time.
 
-    Adds `skip_score`, `answer`, `spans`, `score`; on markers COUNTS, and on the first of them the
-    seconds that each stage took.
+    Adds `skip_score`, `answer`, `spans`, `score`, `agreement_probability`; on markers COUNTS, and
+    on the first of them the seconds that each stage took.
     """
 
     def __init__(self, release: Path | Release, *, threads: int) -> None:
@@ -142,6 +143,7 @@ def numbered(texts: Sequence[str]) -> pa.Table:
 def steps(release: Release, *, threads: int) -> list[Step]:
     """The stages of a release in order."""
     shapes, thresholds = release.manifest.shapes, release.manifest.thresholds
+    calibration = release.manifest.extra.get("calibration")
     skip = Skip(
         release.folder / "skip",
         threshold=thresholds["skip"],
@@ -155,6 +157,7 @@ def steps(release: Release, *, threads: int) -> list[Step]:
         threads=threads,
         max_input=shapes["extractor"]["max_input"],
         max_output=shapes["extractor"]["max_output"],
+        calibration=Calibration(calibration) if calibration else None,
     )
     return [
         Step(Prefilter(keywords.read(release.keywords)), "candidates", "prefilter_s"),

@@ -9,18 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raydistill import dataset, engine, release
+import pyarrow as pa
+
+from raydistill import dataset, engine, keywords, release
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
+from raydistill.proof.calibration import Validated, validated
 from raydistill.release import Release
 from raydistill.stages import filters
-from raydistill.stages.extract import Extract
+from raydistill.stages.extract import Extract, Said
+from raydistill.stages.prefilter import Prefilter
+from raydistill.stages.skip import Skip
 from raydistill.student.folder import Card, Extractor, card
 
 
 @dataclass(kw_only=True, slots=True)
 class Config:
-    """What publish reads, and the gate between a master and its quantised form."""
+    """What publish reads, and the gate between a master and its quantised form.
+
+    `validation_rows` of validation state the recall and calibrate the answers; the master, which is
+    slower, answers the first `parity_rows` of them.
+    """
 
     root: str = "runs"
     dataset: str
@@ -31,6 +40,7 @@ class Config:
     quantisation: str = "int8"
     parity: float = 0.005
     parity_rows: int = 1000
+    validation_rows: int = 5000
     threads: int = 2
     licence: str = ""
     teacher: str = ""
@@ -48,6 +58,8 @@ def run(config: Config) -> Release:
             f"{config.skip} has no skip threshold", todo="run train student=skip again"
         )
 
+    extra: dict[str, Any] = {"teacher": config.teacher, "teacher_terms": config.teacher_terms}
+
     def fill(folder: Path) -> dict[str, Any]:
         engine.convert(Path(config.skip), folder / "skip", quantisation=config.quantisation)
         engine.convert(
@@ -57,7 +69,9 @@ def run(config: Config) -> Release:
         if config.filters is not None:
             filters.read(Path(config.filters))
             shutil.copyfile(config.filters, folder / filters.FILE)
-        parity = _parity(config, data, folder / "extractor", extractor)
+        rows = data.table("val").slice(0, max(config.validation_rows, config.parity_rows))
+        said = _said(config, data, folder / "extractor", extractor, rows["text"].to_pylist())
+        parity = _parity(config, rows.slice(0, config.parity_rows), said[: config.parity_rows])
         if parity["disagree"] > config.parity:
             shutil.rmtree(folder)
             raise SetupError(
@@ -66,7 +80,9 @@ def run(config: Config) -> Release:
                 expected=f"at most {config.parity:.2%}",
                 todo="set quantisation=int8_float32, int16 or float32, or train longer",
             )
-        return {"parity": parity, "skip": skip.training}
+        found = _validated(config, data, folder, skip, rows, said)
+        extra["calibration"] = found.calibration.spec() if found.calibration else None
+        return {"parity": parity, "skip": skip.training, "recall": found.recall}
 
     made = release.write(
         Path(config.out),
@@ -83,7 +99,7 @@ def run(config: Config) -> Release:
         },
         thresholds={"skip": float(skip.training["threshold"])},
         licence=config.licence,
-        extra={"teacher": config.teacher, "teacher_terms": config.teacher_terms},
+        extra=extra,
     )
     size = sum(file.stat().st_size for file in made.folder.rglob("*") if file.is_file())
     parity = made.manifest.metrics["parity"]
@@ -91,6 +107,7 @@ def run(config: Config) -> Release:
         f"parity: {parity['disagree']:.2%} of {parity['rows']} validation records differ,"
         f" {parity['disagree_with_events']:.2%} of the {parity['rows_with_events']} with events"
     )
+    _print_validation(made)
     print(f"release: {made.name} at {made.folder} ({size / 2**20:.1f} MiB)")
     return made
 
@@ -105,10 +122,10 @@ def _refuse_strangers(data: Dataset, cards: dict[str, Card]) -> None:
             )
 
 
-def _parity(config: Config, data: Dataset, folder: Path, extractor: Card) -> dict[str, Any]:
-    """How many validation sentences get another answer from the quantised extractor."""
-    rows = data.table("val").slice(0, config.parity_rows)
-    texts = rows["text"].to_pylist()
+def _said(
+    config: Config, data: Dataset, folder: Path, extractor: Card, texts: list[str]
+) -> list[Said]:
+    """What the quantised extractor says of these sentences."""
     stage = Extract(
         folder,
         data.task,
@@ -117,9 +134,14 @@ def _parity(config: Config, data: Dataset, folder: Path, extractor: Card) -> dic
         max_input=extractor.shape["max_input"],
         max_output=extractor.shape["max_output"],
     )
-    quantised = [answer for answer, _ in stage.answers(texts)]
+    return stage.answers(texts)
+
+
+def _parity(config: Config, rows: pa.Table, said: list[Said]) -> dict[str, Any]:
+    """How many validation sentences get another answer from the quantised extractor."""
+    texts = rows["text"].to_pylist()
     master = Extractor(Path(config.extractor), threads=config.threads).answers(texts)
-    differ = [str(a) != str(b) for a, b in zip(quantised, master, strict=True)]
+    differ = [str(a.answer) != str(b) for a, b in zip(said, master, strict=True)]
     of_events = [one for one, keep in zip(differ, rows["keep"].to_pylist(), strict=True) if keep]
     return {
         "rows": len(texts),
@@ -127,3 +149,34 @@ def _parity(config: Config, data: Dataset, folder: Path, extractor: Card) -> dic
         "rows_with_events": len(of_events),
         "disagree_with_events": sum(of_events) / max(1, len(of_events)),
     }
+
+
+def _validated(
+    config: Config, data: Dataset, folder: Path, skip: Card, rows: pa.Table, said: list[Said]
+) -> Validated:
+    """The stated recall and the calibration of the stages in a release's folder."""
+    stage = Skip(
+        folder / "skip",
+        threshold=float(skip.training["threshold"]),
+        threads=config.threads,
+        max_input=skip.shape["max_input"],
+    )
+    prefilter = Prefilter(keywords.read(folder / "keywords.txt"))
+    return validated(rows, data.task, prefilter, stage, said)
+
+
+def _print_validation(made: Release) -> None:
+    recall = made.manifest.metrics["recall"]
+    end, calibration = recall["end_to_end"], made.manifest.extra["calibration"]
+    print(
+        f"recall on validation, prefilter and skip: {end['value']:.2%} (at least {end['low']:.2%},"
+        f" {recall['with_events']} sentences with events), keeping {recall['kept']:.1%}"
+    )
+    if calibration is None:
+        print("agreement_probability: not calibrated, too few answers on validation")
+        return
+    judged = calibration["judged"]
+    print(
+        f"agreement_probability ({calibration['kind']}): ECE {judged['ece']:.1%} on"
+        f" {judged['answers']} answers ({judged['ece_of_chance']:.1%} by chance alone)"
+    )

@@ -123,5 +123,5 @@ def _alone(
     # A row the cascade kept has its answer; an empty one may mean that it was dropped.
     missing = [id for id in ids if known[id] == Answer()]
     found = extract.answers([texts[id] for id in missing])
-    fresh = {id: answer for id, (answer, _) in zip(missing, found, strict=True)}
+    fresh = {id: one.answer for id, one in zip(missing, found, strict=True)}
     return {id: fresh.get(id, known[id]) for id in ids}

@@ -3,22 +3,35 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from raydistill import engine
 from raydistill.answer import Answer
+from raydistill.calibration import Calibration
 from raydistill.errors import AnswerError
 from raydistill.target import decoded
 from raydistill.task import Task
 from raydistill.tokenizer import Tokenizer
 
 
-class Extract:
-    """Adds `answer` (JSON), `spans` (JSON offsets by record and field), `score` and `error`.
+class Said(NamedTuple):
+    """A student's answer or the error in its place, its log-probability and its output tokens."""
 
-    `score` is the log-probability of the whole answer. A row that cannot be answered gets an error
-    code instead of an answer; rows without text pass as they are.
+    answer: Answer | AnswerError
+    score: float | None
+    tokens: int
+
+
+class Extract:
+    """Adds `answer` (JSON), `spans` (JSON offsets by record and field), `score`, `error` and
+    `agreement_probability`.
+
+    `score` is the log-probability of the whole answer; calibrated, it is the probability that the
+    teacher would give the same (null where the release says nothing of it). A row that cannot be
+    answered gets an error code instead of an answer; rows without text pass as they are.
     """
 
     def __init__(
@@ -30,8 +43,9 @@ class Extract:
         threads: int,
         max_input: int,
         max_output: int,
+        calibration: Calibration | None = None,
     ) -> None:
-        self.task, self.max_input = task, max_input
+        self.task, self.max_input, self.calibration = task, max_input, calibration
         self.tokenizer = Tokenizer.load(folder)
         self.target = task.target(
             target,
@@ -50,31 +64,43 @@ class Extract:
         answers: list[str | None] = [None] * len(texts)
         spans: list[str | None] = [None] * len(texts)
         scores: list[float | None] = [None] * len(texts)
+        likely: list[float | None] = [None] * len(texts)
         rows = [at for at, text in enumerate(texts) if text is not None]
-        for at, (answer, score) in zip(rows, self.answers([texts[at] for at in rows]), strict=True):
-            scores[at] = score
-            if isinstance(answer, AnswerError):
-                errors[at] = answer.code
+        said = self.answers([texts[at] for at in rows])
+        for at, one, chance in zip(rows, said, self._likely(said), strict=True):
+            scores[at] = one.score
+            if isinstance(one.answer, AnswerError):
+                errors[at] = one.answer.code
             else:
-                answers[at] = self.task.render(answer)
-                spans[at] = json.dumps(answer.offsets)
+                answers[at] = self.task.render(one.answer)
+                spans[at] = json.dumps(one.answer.offsets)
+                likely[at] = chance
         place = batch.schema.get_field_index("error")
         table = batch.set_column(place, "error", pa.array(errors, pa.string()))
         table = table.append_column("answer", pa.array(answers, pa.string()))
         table = table.append_column("spans", pa.array(spans, pa.string()))
-        return table.append_column("score", pa.array(scores, pa.float32()))
+        table = table.append_column("score", pa.array(scores, pa.float32()))
+        return table.append_column("agreement_probability", pa.array(likely, pa.float32()))
 
-    def answers(self, texts: Sequence[str]) -> list[tuple[Answer | AnswerError, float | None]]:
-        """Each sentence's answer, or the error in its place, and its log-probability."""
+    def _likely(self, said: Sequence[Said]) -> list[float | None]:
+        if self.calibration is None or not said:
+            return [None] * len(said)
+        scores = np.array([np.nan if one.score is None else one.score for one in said])
+        found = self.calibration.probability(scores, [one.tokens for one in said]).tolist()
+        return [None if one.score is None else p for one, p in zip(said, found, strict=True)]
+
+    def answers(self, texts: Sequence[str]) -> list[Said]:
+        """What the student says of each sentence, in order."""
         encoded = self.tokenizer.encode(texts)
         fitting = [one for one in encoded if len(one.ids) < self.max_input]
         generated = iter(self.generator(fitting))
-        out: list[tuple[Answer | AnswerError, float | None]] = []
+        out: list[Said] = []
         for one in encoded:
             if len(one.ids) >= self.max_input:
                 too_long = f"{len(one.ids)} tokens, limit {self.max_input - 1}"
-                out.append((AnswerError("too_many_tokens", too_long), None))
+                out.append(Said(AnswerError("too_many_tokens", too_long), None, 0))
                 continue
             made = next(generated)
-            out.append((decoded(self.target, made.tokens, one.source), made.score))
+            answer = decoded(self.target, made.tokens, one.source)
+            out.append(Said(answer, made.score, len(made.tokens)))
         return out

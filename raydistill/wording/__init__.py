@@ -1,0 +1,1 @@
+"""How people write amounts of money and ranges of dates, and what they mean by it."""

@@ -17,7 +17,8 @@ HOMES = {
     "selectolax": {"filings.py"},
     "omegaconf": {"config.py"},
     "hydra": {"config.py"},
-    "httpx": {"endpoint.py"},
+    "httpx": {"endpoint.py", "client.py"},
+    "fastapi": {"serve/", "web/router.py"},
     "ray": {"on_ray/", "train.py", "backfill.py", "bench/"},
 }
 

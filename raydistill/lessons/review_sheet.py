@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from raydistill.dataset import Dataset, share
 from raydistill.errors import SetupError
@@ -115,15 +115,22 @@ def _allotted(
 
 def write_csv(file: Path, rows: Iterable[Row], task: Task) -> None:
     """The sheet as CSV: a line a record with the teacher's values, reviewer and date empty."""
-    names = [field.name for field in task.fields]
     with file.open("w", newline="", encoding="utf-8-sig") as stream:  # Excel needs the mark
-        out = csv.writer(stream)
-        out.writerow([*_OWN, *names, *_SAID])
-        for row in rows:
-            own = [row.id, row.group, row.stratum, row.stratum_rows, row.text, row.answer]
-            for record in task.parse(row.answer, row.text).records or ({},):
-                values = [_shown(record.get(name)) for name in names]
-                out.writerow([*map(_shown, own), *values, "", ""])
+        unsaid = (Said(row, task.parse(row.answer, row.text).records, "", "") for row in rows)
+        write_said(stream, unsaid, task)
+
+
+def write_said(stream: TextIO, said: Iterable[Said], task: Task) -> None:
+    """What reviewers said, as the same sheet with their names in it: `read_csv` gives it back."""
+    names = [field.name for field in task.fields]
+    out = csv.writer(stream)
+    out.writerow([*_OWN, *names, *_SAID])
+    for one in said:
+        row = one.row
+        own = [row.id, row.group, row.stratum, row.stratum_rows, row.text, row.answer]
+        for record in one.records or ({},):
+            values = [record.get(name) for name in names]
+            out.writerow(map(_shown, [*own, *values, one.reviewer, one.date]))
 
 
 def _shown(value: Any) -> str:

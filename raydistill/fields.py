@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
 from raydistill.errors import AnswerError, SetupError
+from raydistill.wording import amounts, ranges
 
 Value: TypeAlias = "str | int | None"
 
@@ -75,6 +76,10 @@ class Field:
     def mentions(self, text: str) -> Iterator[tuple[int, int]]:
         """Characters (start, end) of phrases in `text` that may state a value of this field."""
         return iter(())
+
+    def read(self, phrase: str, text: str) -> Value:
+        """The value that a phrase of `text` states. Raises AnswerError where it states none."""
+        return self.normalise(phrase)
 
     def equal(self, truth: Value, answer: Value) -> bool:
         """Exact agreement of two standard forms."""
@@ -225,6 +230,20 @@ class Number(Field):
         return float(Decimal(truth) == Decimal(answer))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount(Number):
+    """A number with its scale, read from words too: "$2 billion" is "2000000000"."""
+
+    kind: ClassVar[str] = "amount"
+
+    def normalise(self, value: Any, text: str | None = None) -> Value:
+        said = amounts.read(value) if isinstance(value, str) else None
+        return Number.normalise(self, value if said is None else said)
+
+    def mentions(self, text: str) -> Iterator[tuple[int, int]]:
+        return amounts.mentions(text)
+
+
 _DATE_FORMATS = (
     "%Y/%m/%d", "%Y%m%d", "%m/%d/%Y", "%m-%d-%Y", "%d.%m.%Y",
     "%B %d, %Y", "%B %d %Y", "%d %B %Y", "%d %B, %Y", "%b %d, %Y", "%b %d %Y",
@@ -311,6 +330,33 @@ class Date(Field):
         return same / max(len(left), len(right))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge(Date):
+    """The first day of a range of dates, or (`over`) the first day after it; a whole ISO date.
+
+    Phrases are read against the day that their text begins with: "[2019-07-04] Sales last year?".
+    """
+
+    kind: ClassVar[str] = "edge"
+    over: bool = False
+
+    def normalise(self, value: Any, text: str | None = None) -> Value:
+        day = Date.normalise(self, value)
+        if isinstance(day, str) and len(day) != 10:
+            raise AnswerError("bad_date", f"{self.name}={day}, not a whole date")
+        return day
+
+    def mentions(self, text: str) -> Iterator[tuple[int, int]]:
+        return ranges.mentions(text)
+
+    def read(self, phrase: str, text: str) -> Value:
+        found = ranges.read(phrase, ranges.today_of(text))
+        if found is None:
+            raise AnswerError("bad_date", f"{self.name}={phrase[:80]!r}")
+        day = found[1 if self.over else 0]
+        return None if day is None else day.isoformat()
+
+
 @lru_cache(maxsize=1 << 16)
 def _cached_date(field: Date, plain: str) -> str:
     # strptime over all formats takes ~100 µs, and a corpus states the same dates again and again.
@@ -318,7 +364,7 @@ def _cached_date(field: Date, plain: str) -> str:
 
 
 KINDS: dict[str, type[Field]] = {
-    kind.kind: kind for kind in (Text, Span, Choice, Integer, Number, Date)
+    kind.kind: kind for kind in (Text, Span, Choice, Integer, Number, Amount, Date, Edge)
 }
 
 

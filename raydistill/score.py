@@ -14,7 +14,7 @@ from typing import Any
 from raydistill.fields import Field, Value
 
 FLOOR = 0.5
-_OPEN = frozenset({"text", "span"})
+_OPEN = frozenset({"text", "span", "amount", "edge"})
 _SMALL = 3  # up to 3 x 3 records, trying every order (at most 6) is much faster than scipy
 
 Values = Mapping[str, Value]
@@ -146,9 +146,10 @@ def related(
 ) -> bool:
     """Whether two records speak of the same thing, so that a difference is a wrong value.
 
-    They do when the first field is open (text, span) and equal, or when the mean credit of the
-    open fields that have a value on either side is above FLOOR: "dismissed_auditor, The Company,
-    KPMG" and "engaged_auditor, The Company, Deloitte" share half their words and are two events.
+    They do when the first field is open (a text, span, amount or edge) and equal, or when the mean
+    credit of the open fields that have a value on either side is above FLOOR: "dismissed_auditor,
+    The Company, KPMG" and "engaged_auditor, The Company, Deloitte" share half their words and are
+    two events.
     A shared choice proves nothing, so closed fields only count where no open field has a value.
     """
     first = fields[0]

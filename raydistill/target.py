@@ -171,7 +171,7 @@ class Compact:
             return field.normalise(reader.date(token)), None
         if isinstance(field, Span | Date | Number) and _POSITION.fullmatch(token):
             start, end = self._pointed(token, reader.take(), source)
-            value = field.normalise(source.text[start:end])
+            value = field.read(source.text[start:end], source.text)
             verbatim = value == source.text[start:end] or not isinstance(field, Span)
             return value, ((start, end) if verbatim else None)
         raise AnswerError("unexpected_token", f"{token[:40]!r} for {field.name}")
@@ -213,14 +213,14 @@ def place_of(field: Field, value: str, source: Source, positions: int) -> tuple[
     stating = (
         (start, end)
         for start, end in field.mentions(source.text)
-        if _reads_as(field, source.text[start:end], value)
+        if _reads_as(field, source.text[start:end], value, source.text)
     )
     return _first_pointed(stating, source, positions)
 
 
-def _reads_as(field: Field, phrase: str, value: str) -> bool:
+def _reads_as(field: Field, phrase: str, value: str, text: str) -> bool:
     try:
-        return field.normalise(phrase) == value
+        return field.read(phrase, text) == value
     except AnswerError:
         return False
 

@@ -213,7 +213,9 @@ def test_a_wrong_field_spec_stops_with_what_to_do():
         field({"kind": "colour", "name": "c"})
     with pytest.raises(SetupError, match="correct task"):
         field({"kind": "text", "name": "t", "choices": ["a"]})
-    assert set(KINDS) == {"text", "span", "choice", "integer", "number", "date"}
+    assert set(KINDS) == {
+        *("text", "span", "choice", "integer", "number", "amount", "date", "edge"),
+    }
 
 
 def test_a_vocabulary_changes_nothing_else():

@@ -6,7 +6,6 @@ types, how many sentences pass the skip stage, confidence and length. Below 0.1 
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +18,11 @@ from raydistill.errors import SetupError
 from raydistill.events import events_table
 from raydistill.progress import table
 from raydistill.proof.report import replaced
+from raydistill.proof.stability import binned, moved, psi
 from raydistill.source import SourceConfig, dsn
 from raydistill.task import Task
 
-HEAD = 30  # values that are told apart; rarer ones are one bin
 _EDGES = (60, 120, 180, 240, 360, 480)
-Counts = Mapping[Any, float]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,35 +48,6 @@ class Seen:
 
     def add(self, name: str, value: Hashable, count: int = 1) -> None:
         self.counts.setdefault(name, Counter())[value] += count
-
-
-def psi(expected: Counts, actual: Counts) -> float:
-    """The population stability index of two counted distributions: 0 for equal ones.
-
-    Counts are smoothed by a half: a value that is new, or gone, weighs and does not end it all.
-    """
-    keys = set(expected) | set(actual)
-    if not keys:
-        return 0.0
-    left, right = sum(expected.values()) + len(keys) / 2, sum(actual.values()) + len(keys) / 2
-    total = 0.0
-    for key in keys:
-        p, q = (expected.get(key, 0) + 0.5) / left, (actual.get(key, 0) + 0.5) / right
-        total += (q - p) * math.log(q / p)
-    return total
-
-
-def binned(expected: Counts, actual: Counts) -> tuple[Counts, Counts]:
-    """Both distributions over the HEAD most frequent values of the first; the rest are one."""
-    head = set(sorted(expected, key=lambda one: -expected[one])[:HEAD])
-
-    def gathered(some: Counts) -> Counts:
-        out: Counter[Hashable] = Counter()
-        for key, count in some.items():
-            out[key if key in head else "(rare or new)"] += int(count)
-        return out
-
-    return gathered(expected), gathered(actual)
 
 
 def length(text: str) -> str:
@@ -118,18 +87,8 @@ def compare(before: Seen, now: Seen) -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {}
     for name, one in before.counts.items():
         left, right = binned(one, now.counts.get(name, Counter()))
-        out[name] = {"psi": psi(left, right), "moved": _moved(left, right)}
+        out[name] = {"psi": psi(left, right), "moved": moved(left, right)}
     return out
-
-
-def _moved(before: Counts, now: Counts, most: int = 5) -> list[tuple[str, float, float]]:
-    """Values by how far their share moved: value, share before, share now."""
-    whole, total = max(1, sum(before.values())), max(1, sum(now.values()))
-    shares = [
-        (str(key), before.get(key, 0) / whole, now.get(key, 0) / total)
-        for key in set(before) | set(now)
-    ]
-    return sorted(shares, key=lambda one: (-abs(one[1] - one[2]), one[0]))[:most]
 
 
 def run(config: Config) -> dict[str, Any]:

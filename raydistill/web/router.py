@@ -26,7 +26,16 @@ MEDIA = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-NAMES = ("page.css", "page.js", "extract.js", "review.js", "quality.js", "dom.js", "icon.svg")
+NAMES = (
+    "theme.js",
+    "page.css",
+    "page.js",
+    "extract.js",
+    "review.js",
+    "quality.js",
+    "dom.js",
+    "icon.svg",
+)
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"

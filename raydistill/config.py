@@ -149,7 +149,7 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
 # No folder of Hydra's own a run: it would hold every override, and a job's folder is not ours.
 _QUIET = (
     "hydra.run.dir=.",
-    "hydra.sweep.dir=.",
+    "hydra.sweep.dir=multirun",
     "hydra.sweep.subdir=.",
     "hydra.output_subdir=null",
     "hydra/job_logging=none",

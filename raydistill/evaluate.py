@@ -18,11 +18,11 @@ from raydistill.answer import Answer
 from raydistill.dataset import Dataset
 from raydistill.errors import AnswerError, SetupError
 from raydistill.progress import table
-from raydistill.proof import baseline, cost, disagree, report, slices
+from raydistill.proof import baseline, calibration, cost, disagree, report, slices
 from raydistill.proof.compare import MEASURES, Answers, measured, scores, side, versus
 from raydistill.proof.cost import Config as CostConfig
 from raydistill.proof.judge import Judged, judge
-from raydistill.proof.waterfall import abstain_curve, prefilter_losses, skip_curve, waterfall
+from raydistill.proof.waterfall import prefilter_losses, skip_curve, waterfall
 from raydistill.release import Release
 from raydistill.score import Scored, tally
 from raydistill.task import Task
@@ -88,7 +88,7 @@ def answerers(
 
 def _master(folder: Path, judged: Judged, threads: int) -> dict[str, Answer | AnswerError]:
     """The master extractor behind the release's own prefilter and skip: it alone differs."""
-    from raydistill.student.folder import Extractor
+    from raydistill.student.masters import Extractor
 
     ids = [id for id in judged.sample.ids if id in judged.kept["kept"]]
     texts = judged.sample.text_of()
@@ -150,7 +150,6 @@ def figures(
         theirs = scores(task, taken.truths, answers)
         sides[name] = side(theirs, groups, draws=config.draws)
         against[name] = versus(judged.cascade, theirs, groups, draws=config.draws)
-    ids = [id for id in taken.ids if id in judged.certainty]
     costs = _costs(config, judged, opened.task)
     extractor = {n: _part(some, judged.alone, groups, config.draws) for n, some in parts.items()}
     cascade = {n: _part(some, judged.cascade, groups, config.draws) for n, some in parts.items()}
@@ -175,7 +174,7 @@ def figures(
         "skip_curve": skip_curve(
             taken, judged.skip_scores, judged.cascade, opened.manifest.thresholds["skip"]
         ),
-        "abstain_curve": abstain_curve(ids, judged.certainty, judged.cascade),
+        "calibration": calibration.reported(judged, opened, costs, config.cost),
         "prefilter": prefilter_losses(keywords.read(opened.keywords), taken),
         "disagreements": disagree.worst(
             task, taken, judged.answers, judged.cascade, judged.certainty, most=config.worst
@@ -186,7 +185,10 @@ def figures(
         "cost": costs,
         "promises": cost.promises(costs, quality),
         "manifest": {"quantisation": opened.manifest.quantisation, "shapes": opened.manifest.shapes,
-                     "thresholds": opened.manifest.thresholds, "code": opened.manifest.code},
+                     "thresholds": opened.manifest.thresholds, "code": opened.manifest.code,
+                     "recall": opened.manifest.metrics.get("recall"),
+                     "skip": opened.manifest.metrics.get("skip", {}),
+                     "dataset": opened.manifest.dataset},
     }  # fmt: skip
 
 
@@ -262,7 +264,18 @@ def _print(made: Mapping[str, Any]) -> None:
     print("equal values: " + ", ".join(f"{n} {one['agreement']:.1%}" for n, one in fields.items()))
     student = made["sides"]["student"]
     print(
+        f"{_calibrated(made['calibration'])}"
         f"skip/extract agreement {made['skip_agreement']:.1%}; {student['omitted']:,} omitted,"
         f" {student['invented']:,} invented, {student['wrong_value']:,} with a wrong value;"
         f" {made['invented_per_1000']:.2f} invented events per 1,000 sentences without one"
+    )
+
+
+def _calibrated(found: Mapping[str, Any]) -> str:
+    test = found["test"]
+    if found["kind"] is None or test is None:
+        return ""
+    return (
+        f"agreement_probability: ECE {test['ece']:.1%} on {test['answers']:,} answers"
+        f" ({test['ece_of_chance']:.1%} by chance alone)\n"
     )

@@ -120,19 +120,48 @@ def skip(curve: Mapping[str, Any]) -> str:
     return svg(figure, "Skip threshold")
 
 
-def abstain(points: Sequence[Mapping[str, float]]) -> str:
-    """Agreement of the answers kept against the share handed to the teacher."""
-    figure, axes = _axes(5.2, 3.2)
+def reliability(bins: Sequence[Mapping[str, float]]) -> str:
+    """Agreement against the probability that was stated, bin by bin, with exact intervals."""
+    figure, axes = _axes(5.2, 3.6)
+    axes.plot([0, 1], [0, 1], color=_LINE, linewidth=1.4, linestyle="--")
+    for one in bins:
+        place = one["probability"]
+        axes.plot([place, place], [one["low"], one["high"]], color=_SECOND, linewidth=1.6)
     axes.plot(
-        [one["abstained"] for one in points],
-        [one["f1"] for one in points],
+        [one["probability"] for one in bins],
+        [one["agreed"] for one in bins],
+        "o-",
         color=_MAIN,
-        linewidth=2.2,
+        linewidth=1.6,
+        markersize=5,
     )
-    axes.set_xlabel("answers handed to the teacher, least certain first", fontsize=9, color=_TEXT)
-    axes.set_ylabel("agreement of the rest (F1)", fontsize=9, color=_TEXT)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("agreement_probability stated", fontsize=9, color=_TEXT)
+    axes.set_ylabel("answers that agree", fontsize=9, color=_TEXT)
     axes.grid(True, color=_LINE, linewidth=0.6)
     _percent(axes, "x")
+    _percent(axes, "y")
+    return svg(figure, "Reliability of agreement_probability")
+
+
+def abstain(points: Sequence[Mapping[str, float]]) -> str:
+    """Agreement of the student's own answers and of all, against the cost of asking again."""
+    figure, axes = _axes(5.2, 3.6)
+    costs = [1000 * one["cost"] for one in points]
+    axes.plot(costs, [one["agreement"] for one in points], color=_MAIN, linewidth=2.2)
+    axes.plot(costs, [one["kept"] for one in points], color=_SECOND, linewidth=1.8)
+    middle = len(points) // 3
+    for name, word, lift in (("agreement", "all answers", 8), ("kept", "the student's own", -14)):
+        axes.annotate(
+            word, (costs[middle], points[middle][name]), xytext=(6, lift),
+            textcoords="offset points", fontsize=9, color=_TEXT,
+        )  # fmt: skip
+    axes.set_xlabel(
+        "US$ for 1,000 filings, the teacher's answers included", fontsize=9, color=_TEXT
+    )
+    axes.set_ylabel("whole answers that agree", fontsize=9, color=_TEXT)
+    axes.grid(True, color=_LINE, linewidth=0.6)
     _percent(axes, "y")
     return svg(figure, "Abstaining")
 

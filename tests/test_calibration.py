@@ -6,7 +6,7 @@ import pytest
 
 from raydistill.calibration import LEAST, Calibration, binned, halves, judged
 from raydistill.errors import SetupError
-from raydistill.proof.calibration import cost_curve
+from raydistill.proof.calibration import dial
 
 
 def _answers(seed, count, *, sharpness=0.5):
@@ -105,12 +105,12 @@ def test_bins_of_equal_count_state_their_intervals():
 
 def test_the_abstain_dial_buys_agreement_with_questions_to_the_teacher():
     probability, agreed = [0.9, 0.2, 0.8, 0.4], [True, False, True, False]
-    curve = cost_curve(probability, agreed, teacher=10.0, points=5)
-    assert curve[0] == {"below": 0.2, "asked": 0, "kept": 0.5, "agreement": 0.5, "cost": 1.0}
-    half = curve[2]
-    assert half["asked"] == 0.5
-    assert (half["kept"], half["agreement"], half["cost"]) == (1.0, 1.0, 6.0)
-    assert half["below"] == 0.8
+    made = dial(probability, agreed, student=1.0, question=10.0)
+    first = made["curve"][0]
+    assert first == {"below": 0.2, "asked": 0, "kept": 0.5, "agreement": 0.5, "cost": 1.0}
+    half = next(one for one in made["settings"] if one["below"] == 0.5)
+    assert half == {"below": 0.5, "asked": 0.5, "kept": 1.0, "agreement": 1.0, "cost": 6.0}
+    assert dial([], [], student=1.0, question=1.0) == {"curve": [], "settings": []}
 
 
 def test_a_map_that_was_tampered_with_is_a_wrong_setup():

@@ -98,6 +98,20 @@ def test_the_skip_curve_passes_through_the_cascade_itself(made):
     assert recalls == sorted(recalls, reverse=True)
 
 
+def test_calibration_is_judged_on_companies_it_never_saw(made, tiny):
+    found = made[0]["calibration"]
+    assert found["kind"] == tiny.release.manifest.extra["calibration"]["kind"]
+    assert found["test"]["answers"] == sum(one["answers"] for one in found["test"]["bins"])
+    asked = [one["asked"] for one in found["settings"]]
+    assert asked == sorted(asked)
+    costs = [one["cost"] for one in found["curve"]]
+    assert costs == sorted(costs)
+    assert found["curve"][-1]["agreement"] > found["curve"][0]["agreement"]
+    page = (made[1] / "report.html").read_text()
+    assert "Reliability of agreement_probability" in page
+    assert "answers asked again" in page
+
+
 def test_worst_disagreements_are_disagreements_with_their_sentence_whole(made, tiny):
     report, _ = made
     rows = tiny.dataset.table("test")

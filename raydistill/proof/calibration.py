@@ -5,7 +5,7 @@ sentences: the recall of prefilter and skip threshold with its lower bound, and 
 the answers that reach a reader.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from raydistill.answer import Answer
-from raydistill.calibration import Calibration
+from raydistill.calibration import Calibration, judged
 from raydistill.errors import AnswerError
 from raydistill.intervals import clopper_pearson
 from raydistill.pipeline import Stage
 from raydistill.proof.compare import scored
-from raydistill.proof.judge import sentences
+from raydistill.proof.cost import Config as CostConfig
+from raydistill.proof.judge import Judged, sentences
+from raydistill.release import Release
 from raydistill.stages.extract import Said
 from raydistill.task import Task
 
@@ -65,30 +67,64 @@ def _recall(ids: Sequence[str], truths: Sequence[Answer], reach: list[set[str]])
     return out
 
 
-def cost_curve(
-    probability: Sequence[float], agreed: Sequence[bool], *, teacher: float, points: int = 41
-) -> list[dict[str, float]]:
-    """What abstaining below each probability costs, and how far the rest then agrees.
+DIAL = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+_POINTS = 41
 
-    Answers below the dial go to the teacher, who agrees with himself: `agreement` is of all answers
-    then, `kept` of the student's own. `cost` is in multiples of the student's work on one answer;
-    `teacher` says how many of those a question to the teacher costs.
+
+def dial(
+    probability: Sequence[float], agreed: Sequence[bool], *, student: float, question: float
+) -> dict[str, list[dict[str, float]]]:
+    """What abstaining costs, and how far answers then agree: a `curve`, and `settings` to choose.
+
+    Answers below the setting go to the teacher, who agrees with himself: `agreement` is of all
+    answers then, `kept` of the student's own. `cost` is in US$ a filing: `student` without
+    questions, and `question` more where every answer is asked again.
     """
     order = np.argsort(np.asarray(probability), kind="stable")
     right = np.asarray(agreed, np.float64)[order]
     sure = np.asarray(probability, np.float64)[order]
     count = len(order)
-    out: list[dict[str, float]] = []
-    for share in np.linspace(0, 1, points):
-        asked = min(count - 1, int(share * count))
+    if not count:
+        return {"curve": [], "settings": []}
+
+    def point(asked: int, below: float) -> dict[str, float]:
         kept = right[asked:]
-        out.append(
-            {
-                "below": float(sure[asked]),
-                "asked": asked / count,
-                "kept": float(kept.mean()),
-                "agreement": (asked + float(kept.sum())) / count,
-                "cost": 1 + teacher * asked / count,
-            }
-        )
-    return out
+        return {
+            "below": below,
+            "asked": asked / count,
+            "kept": float(kept.mean()) if len(kept) else 1.0,
+            "agreement": (asked + float(kept.sum())) / count,
+            "cost": student + question * asked / count,
+        }
+
+    starts = [min(count - 1, int(share * count)) for share in np.linspace(0, 1, _POINTS)]
+    return {
+        "curve": [point(at, float(sure[at])) for at in starts],
+        "settings": [point(int(np.searchsorted(sure, one)), one) for one in DIAL],
+    }
+
+
+def reported(
+    seen: Judged, opened: Release, costs: Mapping[str, Any], config: CostConfig
+) -> dict[str, Any]:
+    """Calibration on companies that neither training nor the map has seen, and the abstain dial.
+
+    `kind` is null for a release without a map: its own certainty is shown in its place.
+    """
+    spec = opened.manifest.extra.get("calibration")
+    known = seen.likely if spec else seen.certainty
+    ids = [id for id in seen.sample.ids if id in known]
+    probability = np.array([known[id] for id in ids], np.float64)
+    agreed = [seen.cascade[id].exact for id in ids]
+    reach = config.sentences_per_filing * config.mix.kept
+    return {
+        "kind": spec["kind"] if spec else None,
+        "validation": spec["judged"] if spec else None,
+        "test": judged(probability, np.asarray(agreed, np.float64)) if ids else None,
+        **dial(
+            probability.tolist(),
+            agreed,
+            student=costs["student"]["usd_per_filing"],
+            question=costs["teacher"]["usd_per_question"] * reach,
+        ),
+    }

@@ -106,6 +106,7 @@ def account(measured: Rates, config: Config) -> dict[str, Any]:
         "student": _side(student_s, student_s * config.usd_per_core_hour / 3600, read, config),
     }
     sides["teacher"] |= {"input_tokens": given, "output_tokens": written, "share_read": share}
+    sides["teacher"]["usd_per_question"] = asked_usd
     sides["student"] |= {"core_seconds_by_stage": core_s, "cores": config.cores}
     saved = sides["teacher"]["usd_per_filing"] - sides["student"]["usd_per_filing"]
     filings = config.made_usd / saved if saved > 0 else None

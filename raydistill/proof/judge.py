@@ -31,7 +31,8 @@ class Judged:
 
     `alone` covers the rows in which the teacher has records, whatever the stages before would do.
     `kept` holds the rows left after `candidates` (prefilter) and `kept` (skip). `certainty` is the
-    probability of the extractor's whole answer. `seconds` and `rows` are by stage.
+    probability that the extractor gives its whole answer, `likely` that of agreement, calibrated.
+    `seconds` and `rows` are by stage.
     """
 
     sample: Sample
@@ -41,6 +42,7 @@ class Judged:
     kept: dict[str, set[str]]
     skip_scores: dict[str, float]
     certainty: dict[str, float]
+    likely: dict[str, float]
     seconds: dict[str, float]
     rows: dict[str, int]
 
@@ -71,7 +73,7 @@ def judge(rows: pa.Table, opened: Release, *, threads: int) -> Judged:
     began = time.perf_counter()
     answered = extract(table)
     seconds["extract"] = time.perf_counter() - began
-    answers, certainty = _answers(answered, opened, taken)
+    answers, certainty, likely = _answers(answered, opened, taken)
     positives = [id for id, truth in taken.truths.items() if truth.records]
     alone = _alone(extract, taken, positives, answers)
     return Judged(
@@ -82,6 +84,7 @@ def judge(rows: pa.Table, opened: Release, *, threads: int) -> Judged:
         kept={"candidates": candidates, "kept": set(table["id"].to_pylist())},
         skip_scores=skip_scores,
         certainty=certainty,
+        likely=likely,
         seconds=seconds,
         rows=counts,
     )
@@ -102,17 +105,21 @@ def sentences(rows: pa.Table) -> pa.Table:
 
 def _answers(
     answered: pa.Table, opened: Release, taken: Sample
-) -> tuple[dict[str, Answer | AnswerError], dict[str, float]]:
+) -> tuple[dict[str, Answer | AnswerError], dict[str, float], dict[str, float]]:
     """The cascade's answer to every row (none where it was dropped), and how certain it is."""
     answers: dict[str, Answer | AnswerError] = {id: Answer() for id in taken.ids}
     certainty: dict[str, float] = {}
-    for row in answered.select(["id", "answer", "error", "score"]).to_pylist():
+    likely: dict[str, float] = {}
+    names = ["id", "answer", "error", "score", "agreement_probability"]
+    for row in answered.select(names).to_pylist():
         answers[row["id"]] = (
             AnswerError(row["error"]) if row["error"] else opened.task.parse(row["answer"])
         )
         if row["score"] is not None:
             certainty[row["id"]] = math.exp(min(0.0, row["score"]))
-    return answers, certainty
+        if row["agreement_probability"] is not None:
+            likely[row["id"]] = row["agreement_probability"]
+    return answers, certainty, likely
 
 
 def _alone(

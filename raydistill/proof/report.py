@@ -102,11 +102,20 @@ def page(made: Mapping[str, Any]) -> str:
             "Agreement by event type",
         ),
         "skip": plots.skip(made["skip_curve"]),
-        "abstain": plots.abstain(made["abstain_curve"]) if made["abstain_curve"] else "",
+        **_calibration(made["calibration"]),
     }
     return template("report.html.j2").render(
         made=made, drawn=drawn, head=headline(made), stages=STAGES, mistakes=mistakes(made)
     )
+
+
+def _calibration(found: Mapping[str, Any]) -> dict[str, str]:
+    if found["test"] is None:
+        return {"reliability": "", "abstain": ""}
+    return {
+        "reliability": plots.reliability(found["test"]["bins"]),
+        "abstain": plots.abstain(found["curve"]),
+    }
 
 
 def sliced(one: Mapping[str, Any]) -> str:
@@ -160,6 +169,7 @@ def markdown(made: Mapping[str, Any]) -> str:
     lines += ["## Fields, where both have the event", ""]
     fields = made["sides"]["student"]["fields"]
     lines += grid(("field", "equal"), [(name, f"{v:.1%}") for name, v in fields.items()])
+    lines += ["## How sure its answers are", "", *_settings(made["calibration"])]
     lines += ["## Slices", ""]
     lines += grid(
         ("kind", "part", "events", "F1", "95 %"),
@@ -169,6 +179,32 @@ def markdown(made: Mapping[str, Any]) -> str:
         ],
     )
     return "\n".join(lines)
+
+
+def _settings(found: Mapping[str, Any]) -> list[str]:
+    """What is known of agreement_probability, and the abstain dial's settings."""
+    if found["test"] is None:
+        return ["No answer reached the extractor.", ""]
+    test = found["test"]
+    lines = [
+        f"{found['kind'] or 'not calibrated'}: expected calibration error {test['ece']:.1%} on"
+        f" {test['answers']:,} answers ({test['ece_of_chance']:.1%} by chance alone).",
+        "",
+    ]
+    head = ("ask the teacher below", "asked", "own answers agree", "all agree", "1,000 filings")
+    return lines + grid(
+        head,
+        [
+            (
+                f"{one['below']:.2f}",
+                f"{one['asked']:.1%}",
+                f"{one['kept']:.1%}",
+                f"{one['agreement']:.1%}",
+                money(1000 * one["cost"]),
+            )
+            for one in found["settings"]
+        ],
+    )
 
 
 def _side_row(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:

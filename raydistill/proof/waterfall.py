@@ -1,7 +1,6 @@
 """The waterfall: how many teacher events each stage of the cascade keeps, and what keeping costs.
 
-Two dials are drawn as curves: the skip threshold (recall against sentences extracted) and
-abstaining (agreement against the share of answers that are handed to the teacher instead).
+The skip threshold is drawn as a curve: recall against sentences extracted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,32 +72,6 @@ def _thresholds(values: Floats, chosen: float) -> Sequence[float]:
         return []
     marks = np.quantile(values, np.linspace(0, 1, POINTS))
     return sorted({0.0, chosen, *(round(float(one), 6) for one in marks)})
-
-
-def abstain_curve(
-    ids: Sequence[str], certainty: Mapping[str, float], scores: Scores
-) -> list[dict[str, float]]:
-    """Agreement of what is kept when the least certain answers go to the teacher instead.
-
-    `ids` are rows the extractor answered; `certainty` is the probability of its whole answer.
-    """
-    order = sorted(ids, key=lambda id: certainty[id])
-    points: list[dict[str, float]] = []
-    for share in np.linspace(0, 0.6, POINTS):
-        start = int(share * len(order))
-        some = [scores[id] for id in order[start:]]
-        if not some:
-            break
-        matched = sum(one.matched for one in some)
-        both = sum(one.truth + one.answer for one in some)
-        points.append(
-            {
-                "abstained": start / len(order),
-                "certainty": certainty[order[start]],
-                "f1": 2 * matched / both if both else 1.0,
-            }
-        )
-    return points
 
 
 def prefilter_losses(words: Sequence[str], sample: Sample, *, most: int = 12) -> dict[str, Any]:

@@ -22,6 +22,11 @@ function filled(node, props, children) {
   return node;
 }
 
+/** Puts children in place of what a node holds; nothing for null and false. */
+export function fill(node, ...children) {
+  node.replaceChildren(...children.flat().filter((one) => one !== null && one !== undefined && one !== false));
+}
+
 // ------------------------------------------------------------------ the service
 
 export class Problem extends Error {

@@ -210,14 +210,14 @@ function summary(made) {
 }
 
 function table(made) {
-  const columns = names(made);
+  const columns = names(made), spans = spanNames(made);
   const head = el("tr", {}, el("th", { scope: "col" }, "#"), columns.map((name) => el("th", { scope: "col" }, spaced(name))));
   const rows = records(made).slice(0, 1000).map(({ row, record, at }) => el("tr", {},
     el("td", { "data-label": "sentence" }, el("button", {
       type: "button", class: "link", "aria-label": `To sentence ${row.index + 1}`, onclick: () => goto(row.index, at),
     }, String(row.index + 1))),
     columns.map((name, place) => el("td", {
-      "data-label": spaced(name), class: place === 0 ? "first" : typeof record[name] === "number" ? "number" : null,
+      "data-label": spaced(name), class: place === 0 ? "first" : spans.includes(name) ? "span" : typeof record[name] === "number" ? "number" : null,
     }, place === 0 ? spaced(shown(record[name])) : shown(record[name])))));
   return el("table", { class: "events" }, el("thead", {}, head), el("tbody", {}, rows));
 }
@@ -254,6 +254,7 @@ function more() {
   const spans = spanNames(held);
   $("sentences").append(...rows.slice(drawn, drawn + PAGE).map((row) => sentence(row, spans)));
   drawn = Math.min(rows.length, drawn + PAGE);
+  $("sentences").classList.toggle("long", drawn > 30);
   $("more").hidden = drawn >= rows.length;
   $("more").textContent = `Show more (${whole(rows.length - drawn)} left)`;
 }

@@ -1,6 +1,6 @@
 // The review tab: one sentence at a time, teacher and student side by side, decided by keys.
 import {
-  $, call, el, marked, percent, place, plural, post, save, say, shown, spaced, whole,
+  $, call, el, fill, marked, percent, place, plural, post, save, say, shown, spaced, whole,
 } from "./dom.js";
 
 const SIDES = ["teacher", "student"];
@@ -93,13 +93,13 @@ function draw() {
 function card() {
   const row = rows[at];
   if (!row) {
-    $("row").replaceChildren(el("div", { class: "done" }, el("h2", {}, "All done"), el("p", {}, "The queue is empty.")), toast());
+    fill($("row"), el("div", { class: "done" }, el("h2", {}, "All done"), el("p", {}, "The queue is empty.")), toast());
     return;
   }
   const words = el("p", { class: "words large", id: "words" }, marked(row.text, [
     ...SIDES.flatMap((one) => held(row, one).map((record) => spansOf(record, row.text, one))).flat(),
   ], (names) => names.length > 1 ? "both" : names[0], false));
-  $("row").replaceChildren(
+  fill($("row"),
     el("p", { class: "about" },
       el("span", { class: `chip ${row.reason}` }, row.reason === "abstained" ? "The student abstained" : "They disagree"),
       row.confidence !== null && el("span", {}, `${percent(row.confidence)} confident`),
@@ -137,6 +137,8 @@ function pairs(left, right) {
 }
 const same = (one, other, field) => String(one?.[field.name] ?? "") === String(other?.[field.name] ?? "");
 
+const worded = (value, field) => field.snake ? spaced(shown(value)) : shown(value);
+
 function compared(row) {
   const [left, right] = SIDES.map((one) => held(row, one));
   const head = el("tr", {}, el("th", { scope: "col" }, el("span", { class: "spoken" }, "field")), SIDES.map((one, index) => el("th", { scope: "col" },
@@ -150,7 +152,7 @@ function compared(row) {
     found.length > 1 && el("tr", { class: "part" }, el("th", { colspan: 3, scope: "rowgroup" }, `Event ${index + 1}`)),
     ...task.fields.map((field, line) => el("tr", { class: one && other && !same(one, other, field) ? "differs" : null },
       el("th", { scope: "row" }, spaced(field.name)),
-      [one, other].map((record, which) => record ? el("td", {}, shown(record[field.name]))
+      [one, other].map((record, which) => record ? el("td", {}, worded(record[field.name], field))
         : line === 0 ? el("td", { rowspan: task.fields.length, class: "nothing" }, nothing(SIDES[which])) : null))),
   ]) : [el("tr", {}, el("th", { scope: "row" }), SIDES.map((one) => el("td", { class: "nothing" }, nothing(one))))];
   return el("table", { class: `sides chosen-${side}` }, el("thead", {}, head), el("tbody", {}, body));
@@ -271,7 +273,7 @@ function input(field, record, index) {
     });
     if (list) box = [box, el("datalist", { id: list }, field.suggestions.map((one) => el("option", { value: one })))];
   }
-  return el("div", { class: `field ${field.kind}` }, el("label", { for: id }, spaced(field.name)), box,
+  return el("div", { class: "field" }, el("label", { for: id }, spaced(field.name)), box,
     field.kind === "span" && el("button", {
       type: "button", class: "link", title: "Select words in the sentence first",
       onclick: () => { if (picked) { $(id).value = picked; $(id).dispatchEvent(new Event("input")); } },

@@ -1,0 +1,1 @@
+"""Checks: what doctor looks at, each a finding with what to do."""

@@ -3,7 +3,7 @@
 import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -29,6 +29,11 @@ def load(kind: type[Config], cfg: DictConfig) -> Config:
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as problem:
         raise _explained(kind, problem) from None
+
+
+def plain(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """A dataclass of plain values, for example of another tool's configuration file."""
+    return load(kind, OmegaConf.create(dict(values)))
 
 
 def compose(verb: str, kind: type[Config], overrides: list[str]) -> Config:

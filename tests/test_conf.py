@@ -9,7 +9,12 @@ import yaml
 from raydistill.config import compose
 
 ROOT = Path(__file__).parents[1]
-MODULES = {"demo": "demo.way", "bench": "bench.main"}
+MODULES = {
+    "demo": "demo.way",
+    "bench": "bench.main",
+    "serve": "serve.run",
+    "questions": "demo.questions",
+}
 VERBS = sorted(file.stem for file in (ROOT / "conf").glob("*.yaml"))
 
 

@@ -19,7 +19,10 @@ HOMES = {
     "hydra": {"config.py"},
     "httpx": {"endpoint.py", "client.py"},
     "fastapi": {"serve/", "web/router.py"},
-    "ray": {"on_ray/", "train.py", "backfill.py", "bench/"},
+    "ray": {"on_ray/", "train.py", "bench/", "serve/deployment.py"},
+    "rich": {"corpus/live.py"},
+    "prometheus_client": {"metrics.py", "serve/metrics.py"},
+    "uvicorn": {"serve/run.py"},
 }
 
 

@@ -1,0 +1,193 @@
+"""Ray Serve: an ingress with the routes, and replicas of the cascade behind it.
+
+`serve run conf/serve/app.yaml` finds `app` here. The ingress gathers sentences into batches and
+sends each to a replica; what a dying replica takes along is asked again of another.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from raydistill import config as yaml
+from raydistill.errors import FilingError
+from raydistill.pipeline import Decision
+from raydistill.serve import settings
+from raydistill.serve.batcher import Batcher, Decided
+from raydistill.serve.problems import Problem, busy
+from raydistill.serve.settings import Config
+from raydistill.serve.student import Cascades, LocalStudent, Split, split
+
+NAME = "raydistill"
+AHEAD = 2  # batches under way a replica: one runs, the next lies ready
+_TRIES = 4
+_SLIVER = 0.2  # of a core, for what mostly waits
+
+
+class Student:
+    """One replica: warm cascades that follow their releases' links."""
+
+    def __init__(self, config: Config, threads: int) -> None:
+        # Its one thread runs one batch at a time; the batches themselves are cut by the ingress.
+        cascades = Cascades(settings.folders(config), threads=threads)
+        self.local = LocalStudent(cascades, watch_s=config.watch_s, most=config.batch_tokens)
+
+    async def decide(self, task: str, texts: list[str], background: bool) -> Decided[Decision]:
+        """The decision for each text."""
+        return await self.local.decide(task, texts, background=background)
+
+    async def split(self, name: str, data: bytes) -> Split | tuple[str, str]:
+        """A filing as text and sentences, or its error: exceptions travel as tracebacks."""
+        try:
+            return await asyncio.to_thread(split, name, data)
+        except FilingError as problem:
+            return problem.code, problem.detail
+
+
+class RemoteStudent:
+    """The replicas, as the ingress sees them."""
+
+    def __init__(
+        self, handle: DeploymentHandle, tasks: Sequence[str], *, workers: int, most: int
+    ) -> None:
+        self.handle = handle
+        self.batchers = {task: self._batcher(task, workers, most) for task in tasks}
+
+    def _batcher(self, task: str, workers: int, most: int) -> Batcher[Decision]:
+        async def call(texts: list[str]) -> Decided[Decision]:
+            return await self._asked("decide", task, texts, False)
+
+        return Batcher(call, most=most, workers=workers)
+
+    async def decide(
+        self, task: str, texts: Sequence[str], *, background: bool = False
+    ) -> Decided[Decision]:
+        return await self.batchers[task](texts, background=background)
+
+    async def split(self, name: str, data: bytes) -> Split:
+        made = await self._asked("split", name, data)
+        if isinstance(made, tuple):
+            raise FilingError(*made)
+        return made
+
+    async def _asked(self, method: str, *values: Any) -> Any:
+        """A replica's answer; a replica that dies meanwhile is replaced by another."""
+        wait = 0.1
+        for _ in range(_TRIES):
+            try:
+                return await getattr(self.handle, method).remote(*values)
+            except RayTaskError:
+                raise  # its own error, not its death
+            except (RayError, RayServeException):
+                await asyncio.sleep(wait)
+                wait *= 3
+        raise busy("the replicas do not answer", code="student_unavailable", retry_after_s=5)
+
+    async def close(self) -> None:
+        """Nothing to end: Serve owns the replicas."""
+
+
+class Ingress:
+    """The application over HTTP, in a process of its own."""
+
+    def __init__(self, config: Config, student: DeploymentHandle, replicas: int) -> None:
+        settings.logging_to_stderr()
+        remote = RemoteStudent(
+            student, list(settings.folders(config)),
+            workers=AHEAD * replicas, most=config.batch_tokens,
+        )  # fmt: skip
+        self.student = remote
+        self.config = config
+        self.service = settings.service(config, remote, os.environ)
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        """The application, once a replica has answered: what is not warm is not ready."""
+        for task in self.student.batchers:
+            with contextlib.suppress(Problem):
+                await self.student.decide(task, ["See Item 7."])
+        return settings.application(self.config, self.service)
+
+
+def deployed(config: Config, cores: int) -> serve.Application:
+    """The Serve application of a checked config on so many cores."""
+    plan = settings.plan(config, cores)
+    most = config.limits.waiting
+    scaled: dict[str, Any] = (
+        {"num_replicas": 1}
+        if plan.replicas == 1
+        else {
+            "num_replicas": None,
+            "autoscaling_config": {
+                "min_replicas": 1,
+                "max_replicas": plan.replicas,
+                "target_ongoing_requests": 1,
+                "upscale_delay_s": 5,
+                "downscale_delay_s": 300,
+            },
+        }
+    )
+    deployment: Any = serve.deployment
+    student = deployment(Student).options(
+        name="Student",
+        max_ongoing_requests=AHEAD + 1,  # and a filing's text
+        max_queued_requests=AHEAD * plan.replicas + most,
+        graceful_shutdown_timeout_s=config.drain_s,
+        graceful_shutdown_wait_loop_s=0.5,
+        health_check_period_s=2,
+        health_check_timeout_s=20,
+        ray_actor_options={"num_cpus": max(_SLIVER, plan.threads - 2 * _SLIVER)},
+        **scaled,
+    )
+    ingress = deployment(serve.ingress()(Ingress)).options(
+        name="Ingress",
+        num_replicas=config.ingress,
+        max_ongoing_requests=most + 64,  # the routes refuse what is too much, with a problem
+        max_queued_requests=most,
+        graceful_shutdown_timeout_s=config.drain_s,
+        graceful_shutdown_wait_loop_s=0.5,
+        ray_actor_options={"num_cpus": _SLIVER},
+    )
+    bound = student.bind(config, plan.threads)
+    return ingress.bind(config, bound, plan.replicas)
+
+
+def app(args: dict[str, Any]) -> serve.Application:
+    """The application of a Serve config file: `args` are the keys of conf/serve.yaml."""
+    config = settings.checked(yaml.plain(Config, args))
+    return deployed(config, int(ray.cluster_resources().get("CPU", os.cpu_count() or 1)))
+
+
+def start(config: Config) -> None:
+    """Starts the application on Ray and gives control back when it is warm."""
+    from raydistill.on_ray import cluster
+
+    cluster.start()
+    wide = config.host not in ("127.0.0.1", "localhost", "::1")
+    serve.start(
+        proxy_location="EveryNode" if wide else "HeadOnly",
+        http_options={
+            "host": config.host,
+            "port": config.port,
+            "request_timeout_s": config.limits.filing_s + 30,
+            "ssl_certfile": config.tls_cert and str(Path(config.tls_cert).absolute()),
+            "ssl_keyfile": config.tls_key and str(Path(config.tls_key).absolute()),
+        },
+    )
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    serve.run(deployed(config, cores), name=NAME, route_prefix="/")
+
+
+def stop() -> None:
+    """Drains the application and ends Serve."""
+    with contextlib.suppress(RayError, RayServeException):
+        serve.shutdown()
+    ray.shutdown()

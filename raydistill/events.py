@@ -24,9 +24,10 @@ pc: Any = compute  # its functions are made at run time: no type checker sees th
 
 _CERTAINTY = ("score", "agreement_probability")  # of the whole answer, on each of its records
 # Two drivers may begin at once: without the lock, IF NOT EXISTS fails in one of them.
-_TABLES = """
-SELECT pg_advisory_xact_lock(hashtextextended('raydistill tables', 0));
-CREATE SCHEMA IF NOT EXISTS raydistill;
+_TABLES = (
+    "SELECT pg_advisory_xact_lock(hashtextextended('raydistill tables', 0));"
+    + postgres.SCHEMA
+    + """
 CREATE TABLE IF NOT EXISTS raydistill.runs (
     run text PRIMARY KEY, release text NOT NULL, fingerprint text NOT NULL, config jsonb NOT NULL,
     driver text, stopping text, started_at timestamptz NOT NULL DEFAULT now());
@@ -48,6 +49,7 @@ CREATE TABLE IF NOT EXISTS raydistill.attempts (
     driver text NOT NULL, attempts int NOT NULL, place text NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (release, chunk, stage));
 """
+)
 
 
 def ddl(task: Task) -> str:

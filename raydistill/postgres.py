@@ -33,6 +33,13 @@ _COPY_BYTES = 1 << 20  # larger pieces of CSV cost fresh memory: 1.0 µs a row a
 _CSV = pc_csv.WriteOptions(include_header=False, quoting_style="needed")
 
 
+# The schema of every output table. IF NOT EXISTS asks for the right to make one even where it is
+# there, which a role that only writes does not have.
+SCHEMA = """
+DO $$ BEGIN IF to_regnamespace('raydistill') IS NULL THEN CREATE SCHEMA raydistill; END IF; END $$;
+"""
+
+
 class Unreachable(SetupError):
     """No connection is to be had: a wrong setup, or a server that is away for a while."""
 

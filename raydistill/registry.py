@@ -23,8 +23,9 @@ from raydistill.release import Release
 from raydistill.source import SourceConfig, dsn
 
 STAGES = ("candidate", "canary", "production", "retired")
-_TABLES = """
-CREATE SCHEMA IF NOT EXISTS raydistill;
+_TABLES = (
+    postgres.SCHEMA
+    + """
 CREATE TABLE IF NOT EXISTS raydistill.releases (
     name text PRIMARY KEY, label text NOT NULL, stage text NOT NULL
         CHECK (stage IN ('candidate', 'canary', 'production', 'retired')),
@@ -37,6 +38,7 @@ CREATE TABLE IF NOT EXISTS raydistill.release_moves (
     from_stage text NOT NULL, to_stage text NOT NULL, replaced text, reason text NOT NULL,
     moved_by text NOT NULL, moved_at timestamptz NOT NULL DEFAULT now());
 """
+)
 
 
 class Action(Enum):

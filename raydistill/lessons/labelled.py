@@ -22,8 +22,9 @@ from raydistill.fields import Integer
 from raydistill.source import SourceConfig
 from raydistill.task import Task
 
-DDL = """
-CREATE SCHEMA IF NOT EXISTS raydistill;
+DDL = (
+    postgres.SCHEMA
+    + """
 CREATE TABLE IF NOT EXISTS raydistill.labelled (
     task text NOT NULL, model text NOT NULL, sentence_id text NOT NULL, filing_id text NOT NULL,
     code text, answer text NOT NULL, events int NOT NULL, attempts int NOT NULL DEFAULT 1,
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS raydistill.labelled (
     created_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (task, model, sentence_id));
 CREATE INDEX IF NOT EXISTS labelled_filing ON raydistill.labelled (filing_id);
 """
+)
 _LEDGER = pa.schema(
     [
         ("task", pa.string()),

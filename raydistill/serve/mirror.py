@@ -23,8 +23,9 @@ from raydistill.task import Task
 from raydistill.web.review import Asked, Queue
 
 log = logging.getLogger("raydistill.serve")
-DDL = """
-CREATE SCHEMA IF NOT EXISTS raydistill;
+DDL = (
+    postgres.SCHEMA
+    + """
 CREATE TABLE IF NOT EXISTS raydistill.comparisons (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL,
     request_id text NOT NULL, task text NOT NULL, release text NOT NULL, mode text NOT NULL,
@@ -40,6 +41,7 @@ CREATE TABLE IF NOT EXISTS raydistill.traffic (
     NOT NULL);
 CREATE INDEX IF NOT EXISTS traffic_at ON raydistill.traffic (at);
 """
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,9 @@ from raydistill.task import Task
 
 REASONS = ("abstained", "disagreement")
 VERDICTS = ("teacher", "student", "corrected", "dismissed", "open")
-DDL = """
-CREATE SCHEMA IF NOT EXISTS raydistill;
+DDL = (
+    postgres.SCHEMA
+    + """
 CREATE TABLE IF NOT EXISTS raydistill.review (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     task text NOT NULL, release text NOT NULL, sentence_id text NOT NULL, filing_id text NOT NULL,
@@ -34,6 +35,7 @@ CREATE TABLE IF NOT EXISTS raydistill.review (
     UNIQUE (task, release, sentence_id));
 CREATE INDEX IF NOT EXISTS review_open ON raydistill.review (task, id) WHERE state = 'open';
 """
+)
 _COLUMNS: tuple[str, ...] = (
     "id", "release", "sentence_id", "filing_id", "text", "reason", "teacher", "student",
     "confidence", "skip_score", "created_at", "state", "answer", "reviewer", "decided_at",

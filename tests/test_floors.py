@@ -17,7 +17,7 @@ HOMES = {
     "selectolax": {"filings.py"},
     "omegaconf": {"config.py"},
     "hydra": {"config.py"},
-    "httpx": {"endpoint.py", "client.py"},
+    "httpx": {"endpoint.py", "client/"},
     "fastapi": {"serve/", "web/router.py"},
     "ray": {"on_ray/", "train.py", "bench/", "serve/deployment.py"},
     "rich": {"corpus/live.py"},

@@ -53,12 +53,19 @@ def _evaluate(config: Config) -> dict[str, Any]:
     return evaluate.run()
 
 
+def _cluster(config: Config) -> dict[str, Any]:
+    from raydistill.bench import cluster
+
+    return cluster.run(Path(config.root) / "cluster", filings=(config.rows or [240])[0])
+
+
 BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "way": _way,
     "prefilter": _prefilter,
     "postgres_read": _postgres_read,
     "build": _build,
     "evaluate": _evaluate,
+    "cluster": _cluster,
 }
 
 

@@ -1,0 +1,190 @@
+"""A Ray cluster of several nodes on this machine: each `ray start` of its own, so each can die."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raydistill.errors import SetupError
+
+RAY = Path(sys.executable).with_name("ray")
+_STORE_MIB = 150
+
+
+class Nodes:
+    """A head and workers, started by `with`; `submit` runs a verb as a Ray job on them."""
+
+    def __init__(self, workers: int, *, cpus: int = 2, head_cpus: int = 1) -> None:
+        self.count, self.cpus, self.head_cpus = workers, cpus, head_cpus
+        self.folder = Path(tempfile.mkdtemp(prefix="rd"))  # short: sockets have long names
+        self.port, self.dashboard, self.client = _free(), _free(), _free()
+        self.head: subprocess.Popen[bytes] | None = None
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def address(self) -> str:
+        """Where jobs are submitted."""
+        return f"http://127.0.0.1:{self.dashboard}"
+
+    def __enter__(self) -> "Nodes":
+        try:
+            self.head = self._start(
+                "--head", f"--port={self.port}", f"--ray-client-server-port={self.client}",
+                f"--dashboard-port={self.dashboard}", "--dashboard-host=127.0.0.1",
+                f"--num-cpus={self.head_cpus}", f"--temp-dir={self.folder}",
+            )  # fmt: skip
+            _await(lambda: _answers(self.dashboard), 90, "the head's job server")
+            for _ in range(self.count):
+                self.add()
+            _await(lambda: self.alive() == 1 + self.count, 60, "the workers")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in [*self.workers, *([self.head] if self.head else [])]:
+            _end(one, signal.SIGTERM)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self) -> None:
+        """Starts one more worker node."""
+        started = self._start(f"--address=127.0.0.1:{self.port}", f"--num-cpus={self.cpus}")
+        self.workers.append(started)
+
+    def _start(self, *options: str) -> "subprocess.Popen[bytes]":
+        own = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+        quiet = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+        log = (self.folder / f"start-{len(self.workers)}.log").open("wb")
+        return subprocess.Popen(
+            [
+                str(RAY), "start", "--block", *options, "--node-ip-address=127.0.0.1",
+                f"--object-store-memory={_STORE_MIB << 20}", "--dashboard-agent-listen-port=0",
+                "--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats",
+            ],
+            env={**own, **quiet}, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def alive(self) -> int:
+        """How many nodes the head counts as alive."""
+        import httpx
+
+        try:
+            found = httpx.get(f"{self.address}/nodes?view=summary", timeout=5, headers=_token())
+            nodes = found.json()["data"]["summary"]
+        except (httpx.HTTPError, KeyError, ValueError):
+            return 0
+        return sum(one["raylet"].get("state") == "ALIVE" for one in nodes)
+
+    def kill_one_with(self, process: str) -> None:
+        """Kills the worker node on which a process of this name runs, with all that is on it."""
+        for one in self.workers:
+            if any(process in name for name in _family(one.pid).values()):
+                _end(one, signal.SIGKILL)
+                self.workers.remove(one)
+                return
+        raise SetupError(f"no worker node runs {process}")
+
+    def busy_with(self, process: str) -> bool:
+        """Whether any worker node runs a process of this name."""
+        return any(process in n for w in self.workers for n in _family(w.pid).values())
+
+    def submit(self, folder: Path, *command: str, wait: bool = True) -> "subprocess.Popen[str]":
+        """`ray job submit` of a command from a working directory; its output is the job's."""
+        started = subprocess.Popen(
+            [
+                str(RAY), "job", "submit", f"--address={self.address}", f"--working-dir={folder}",
+                "--", *command,
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "RAY_ADDRESS": self.address},
+        )  # fmt: skip
+        if wait:
+            finished(started)
+        return started
+
+
+def finished(job: "subprocess.Popen[str]", patience_s: float = 280) -> str:
+    """What a job printed, once it has ended well. Raises SetupError with it where it has not."""
+    out, _ = job.communicate(timeout=patience_s)
+    if job.returncode:
+        raise SetupError(f"a job failed with {job.returncode}:\n{out[-4000:]}")
+    return out
+
+
+def _token() -> dict[str, str]:
+    file = Path.home() / ".ray" / "auth_token"
+    given = os.environ.get("RAY_AUTH_TOKEN") or (file.read_text().strip() if file.is_file() else "")
+    return {"Authorization": f"Bearer {given}"} if given else {}
+
+
+def _free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    import httpx
+
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/api/version", timeout=3, headers=_token())
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == 200
+
+
+def _await(true: Callable[[], bool], seconds: float, what: str) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > until:
+            raise SetupError(f"{what} did not come up in {seconds:.0f} s", todo="see ray's logs")
+        time.sleep(0.3)
+
+
+def _family(pid: int) -> dict[int, str]:
+    """A process and all that came from it, with their command lines."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents[int(folder.name)] = int(
+                    (folder / "stat").read_text().rsplit(")")[1].split()[1]
+                )
+            except (OSError, IndexError):
+                continue
+    found, fresh = {pid}, {pid}
+    while fresh:
+        fresh = {child for child, parent in parents.items() if parent in fresh} - found
+        found |= fresh
+    out: dict[int, str] = {}
+    for one in found:
+        try:
+            raw = Path(f"/proc/{one}/cmdline").read_bytes()
+        except OSError:
+            continue
+        out[one] = raw.replace(b"\0", b" ").decode(errors="replace")
+    return out
+
+
+def _end(one: "subprocess.Popen[Any]", how: signal.Signals) -> None:
+    """Ends a node with all its processes, and waits until it is gone."""
+    family = _family(one.pid)
+    for pid in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, how)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        one.wait(15)
+    for pid in family:  # what did not listen
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    one.wait()

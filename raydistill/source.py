@@ -7,7 +7,7 @@ some filings as one chunk. Names of the user's tables and columns come from conf
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pyarrow as pa
 
@@ -88,8 +88,22 @@ def dsn(config: SourceConfig) -> str:
     return config.dsn
 
 
+def identity(config: SourceConfig) -> str:
+    """What a source reads, for a run's fingerprint: names, not the machine they are on today."""
+    if config.kind is not SourceKind.postgres:
+        return f"{config.kind.value} {config.path}"
+    table = config.sentences
+    columns = " ".join(f"{ours}={theirs}" for ours, theirs in sorted(table.columns.items()))
+    return f"{table.table} ({columns}) where {table.where or 'true'}"
+
+
 class Sentences(Protocol):
-    """Filings to run the cascade over. Plain and picklable: it travels to read tasks."""
+    """Filings to run the cascade over. Plain and picklable: it travels to read tasks.
+
+    `parses` says that reading runs parsers over foreign bytes, which may kill the process.
+    """
+
+    parses: ClassVar[bool]
 
     def filings(self) -> list[tuple[str, int]]:
         """Every filing and its size (sentences, or an estimate), in a stable order."""
@@ -108,6 +122,7 @@ class PostgresSentences:
     table: str
     columns: dict[str, str]
     where: str | None = None
+    parses: ClassVar[bool] = False
 
     def filings(self) -> list[tuple[str, int]]:
         postgres.check_columns(self.dsn, self.table, list(self.columns.values()))
@@ -149,6 +164,7 @@ class EdgarSentences:
     """EDGAR files as served, in a folder or behind any URL fsspec can list."""
 
     path: str
+    parses: ClassVar[bool] = True
 
     def filings(self) -> list[tuple[str, int]]:
         found = edgar.find(self.path)

@@ -1,21 +1,19 @@
 """Ray Data's way into a source: one read task, and one block, for each chunk."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 from ray.data.context import DataContext
 
-from raydistill.source import Sentences
-
 
 class Chunks(Datasource):
     """Chunks of whole filings. The list is passed in: Ray asks for read tasks many times a run."""
 
-    def __init__(self, chunks: list[list[str]], sentences: Sentences) -> None:
+    def __init__(self, chunks: list[list[str]], read: Callable[[list[str]], pa.Table]) -> None:
         super().__init__()
-        self.chunks, self.sentences = chunks, sentences
+        self.chunks, self.read = chunks, read
 
     def get_name(self) -> str:
         return "Chunks"
@@ -33,10 +31,10 @@ class Chunks(Datasource):
         return [self._task(chunk) for chunk in self.chunks]
 
     def _task(self, chunk: list[str]) -> ReadTask:
-        sentences = self.sentences
+        of_chunk = self.read
 
         def read() -> Iterable[pa.Table]:
-            yield sentences.read(chunk)
+            yield of_chunk(chunk)
 
         unknown = BlockMetadata(
             num_rows=None, size_bytes=None, task_exec_stats=None, exec_stats=None

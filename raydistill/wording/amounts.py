@@ -62,7 +62,9 @@ def _any(words: Iterable[str]) -> str:
 
 _WORD = _any(_WORDS)
 _SIGN = "|".join(
-    re.escape(sign).replace(r"\$", r" ?\$") for sign in sorted(_SYMBOLS, key=len, reverse=True)
+    # "c $ 5" is Canadian, but "a $5 note" has an article.
+    re.escape(sign).replace(r"\$", r"\$" if sign in ("a$", "s$", "r$") else r" ?\$")
+    for sign in sorted(_SYMBOLS, key=len, reverse=True)
 )
 _CODE = f"(?:{_any(CURRENCIES)})"
 _NUMBER = (

@@ -47,7 +47,7 @@ _AFTER = re.compile(
     r"(?:year )?(?:after|later than|greater than|following|past|>(?! ?=)) ?(?P<rest>.+)"
 )
 _SINCE = re.compile(
-    r"(?:since|starting(?: from| on| in)?|beginning(?: on| in)?|from|as of|as early as|> ?= ?) ?"
+    r"(?:since|starting(?: from| on| in)?|beginning(?: on| in)?|from|as early as|> ?= ?) ?"
     r"(?P<rest>.+?)(?: on(?:wards?)?)?|(?P<year>.+?) (?:or|and) (?:later|after|greater)"
 )
 _EDGE = re.compile(rf"(?:the )?(?P<side>first|last) (?:{COUNT} )?{UNIT}s? of (?P<rest>.+)")
@@ -122,7 +122,7 @@ def _pair(first: str, second: str, today: date | None) -> Range | None:
 
 def read(phrase: str, today: date | None = None) -> Range | None:
     """The range that a phrase says from end to end, asked on `today`; None where it says none."""
-    return _read(" ".join(phrase.casefold().split()).strip(" ,.?"), today)
+    return _read(" ".join(phrase.casefold().replace(" ,", ",").split()).strip(" ,.?"), today)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -49,7 +49,7 @@ def _refused(dsn, statement):
 
 def test_a_reader_reads_and_writes_nothing(logins):
     reader, _ = logins
-    assert postgres.fetch(reader, "SELECT count(*) FROM kee.sentences") == [(10,)]
+    assert postgres.fetch(reader, "SELECT count(*) > 0 FROM kee.sentences") == [(True,)]
     _refused(reader, "DELETE FROM kee.events")
     _refused(reader, "CREATE TABLE raydistill.mine (a int)")
     _refused(reader, "CREATE TABLE public.mine (a int)")

@@ -24,7 +24,7 @@ class Machine:
     python: tuple[int, ...] = field(default_factory=lambda: tuple(sys.version_info[:3]))
     proc: Path = Path("/proc")
     cgroup: Path = Path("/sys/fs/cgroup")
-    shm: Path = Path("/dev/shm")
+    shm: Path = Path("/dev/shm")  # noqa: S108 (looked at, never written)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def flags(self) -> set[str]:

@@ -20,7 +20,8 @@ from scipy import sparse
 from scipy.stats import beta
 
 from raydistill.errors import SetupError
-from raydistill.stages.prefilter import Prefilter, entry
+from raydistill.stages.keyword import entry
+from raydistill.stages.prefilter import Prefilter
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]

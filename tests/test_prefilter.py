@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from raydistill.errors import SetupError
 from raydistill.stages import prefilter
-from raydistill.stages.prefilter import Prefilter, one_line, reference_pattern
+from raydistill.stages.keyword import one_line, reference_pattern
+from raydistill.stages.prefilter import Prefilter
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import compute
 
-from raydistill.stages.prefilter import Prefilter, one_line, reference_pattern
+from raydistill.stages.keyword import one_line, reference_pattern
+from raydistill.stages.prefilter import Prefilter
 
 pc: Any = compute
 

@@ -1,22 +1,18 @@
 """The first stage: drops the sentences without a keyword, so that models see part of a corpus.
 
-A keyword is a word or a phrase: whole words, any case, any white space between words.
-`acqui*` is every word with that beginning, `*ware` every word with that end, `re:...` a regular
-expression, in which case, `\\w`, `\\b`, `\\d` and `\\s` are those of ASCII.
-`reference_pattern` says this exactly, in Python's `re`; the scan gives the same rows.
+What a keyword means stands in keyword.py; `reference_pattern` says it exactly, in Python's `re`,
+and the scan gives the same rows.
 
-The scan: hyperscan reads the joined bytes of many sentences at once and knows ASCII alone.
-Where that finds too much (a letter beyond ASCII beside a word, a keyword that is not plain ASCII,
+The scan: hyperscan reads the bytes of many sentences at once, where they lie, and knows ASCII
+alone. Where that finds too much (a letter beyond ASCII beside a word, a keyword that is not plain ASCII,
 a regular expression) its matches are candidates, and the reference decides.
 """
 
 import re
-import sys
-import warnings
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +21,16 @@ import pyarrow as pa
 from pyarrow import compute
 
 from raydistill.errors import SetupError
+from raydistill.stages.keyword import (
+    WHITE,
+    Entry,
+    alternatives,
+    entry,
+    one_line,
+    reference,
+    spelled_word,
+    word_class,
+)
 
 try:
     import hyperscan as _hyperscan
@@ -35,7 +41,6 @@ hyperscan: Any = _hyperscan
 pc: Any = compute  # pyarrow makes its functions at import, so a type checker cannot know them
 
 SCAN_ROWS = 16_384  # some 3 MB of text: stays in cache, and far below hyperscan's 4 GB a scan
-WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 # No byte of valid UTF-8: no keyword can match across it, and a newline in a sentence needs no care.
 _BREAK = b"\xff"
 # White space that is not a single space, in bytes.
@@ -46,131 +51,6 @@ _ODD_WHITE = (
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-Pair = tuple[str, str]
-
-
-@lru_cache(maxsize=1)
-def _word_class() -> str:
-    """What a word is made of, as the inside of a class: `A-Za-z0-9_` and every other letter."""
-    ranges: list[str] = []
-    start = -1
-    for code in range(128, sys.maxunicode + 2):
-        letter = code <= sys.maxunicode and chr(code).isalpha()
-        if letter and start < 0:
-            start = code
-        elif not letter and start >= 0:
-            ranges.append(chr(start) if start == code - 1 else f"{chr(start)}-{chr(code - 1)}")
-            start = -1
-    return "A-Za-z0-9_" + "".join(ranges)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One keyword, taken apart: `words` or `regex`; `open_start` and `open_end` are its `*`."""
-
-    keyword: str
-    words: tuple[str, ...] = ()
-    regex: str = ""
-    open_start: bool = False
-    open_end: bool = False
-
-    @property
-    def plain(self) -> bool:
-        """Whether hyperscan alone decides it in a row of ASCII."""
-        if self.regex or not self.keyword.isascii():
-            return False
-        return re.fullmatch(r"\w\w", self.words[0][0] + self.words[-1][-1]) is not None
-
-    @cached_property
-    def pattern(self) -> "re.Pattern[str]":
-        return _reference([self])
-
-    @property
-    def scanned(self) -> bytes:
-        """The keyword for hyperscan: finds all the reference does, and more unless plain."""
-        if self.regex:
-            return self.regex.encode()
-        body = " ".join("".join(_bytes_of(c) for c in _spelled(word)) for word in self.words)
-        edge = r"\b" if self.plain else ""
-        return (("" if self.open_start else edge) + body + ("" if self.open_end else edge)).encode()
-
-
-def _spelled(word: str) -> str:
-    """A pattern for a word; `re.ASCII` folds ASCII only, so other letters stand in both cases."""
-    return "".join(re.escape(c) if c.isascii() else _cases(c) for c in word)
-
-
-def _cases(c: str) -> str:
-    cases = {x for x in (c, c.lower(), c.upper()) if len(x) == 1 and not x.isascii()}
-    return "(?:" + "|".join(sorted(cases)) + ")"
-
-
-def _bytes_of(c: str) -> str:
-    return c if 0 < ord(c) < 128 else "".join(f"\\x{byte:02x}" for byte in c.encode())
-
-
-def entry(keyword: str) -> Entry:
-    """The parts of one keyword; raises SetupError, naming it, for one that cannot be read."""
-    if keyword.startswith("re:"):
-        return _regex_entry(keyword)
-    text = keyword.strip()
-    open_start, open_end = text.startswith("*"), text.endswith("*") and len(text) > 1
-    words = tuple(re.split(f"[{WHITE}]+", text[open_start : len(text) - open_end].strip(" ")))
-    if not all(words) or "*" in "".join(words):
-        raise SetupError(
-            f"keyword {keyword!r}",
-            expected="words, `*` only at the start or the end, or re:<regular expression>",
-            todo="write re:... for anything else",
-        )
-    return Entry(keyword, words, open_start=open_start, open_end=open_end)
-
-
-def _regex_entry(keyword: str) -> Entry:
-    regex = keyword.removeprefix("re:")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # "possible nested set": dialects differ
-            pattern = re.compile(f"(?:{regex})", re.ASCII | re.IGNORECASE)
-    except (re.error, Warning) as problem:
-        raise SetupError(f"keyword {keyword!r}: {problem}", todo="correct it") from None
-    if pattern.search(""):
-        raise SetupError(f"keyword {keyword!r} matches the empty text, so it would keep every row")
-    if pattern.groupindex or re.search(r"(?<!\\)(?:\\\\)*\\[AZ1-9]", regex):
-        raise SetupError(
-            f"keyword {keyword!r}",
-            expected=r"no named groups, no back-references, ^ and $ in the place of \A and \Z",
-        )
-    return Entry(keyword, regex=regex)
-
-
-def reference_pattern(keywords: Sequence[str]) -> "re.Pattern[str]":
-    """What keywords mean, in `re`: a sentence passes if this finds something in its `one_line`."""
-    return _reference([entry(k) for k in keywords])
-
-
-def _reference(entries: Sequence[Entry]) -> "re.Pattern[str]":
-    word = f"[{_word_class()}]"
-    starts, ends = (f"(?<!{word})", f"{word}*"), (f"(?!{word})", f"{word}*")
-    regexes = [f"(?:{e.regex})" for e in entries if e.regex]
-    lines = [*_alternatives(entries, starts, ends, _spelled), *regexes]
-    return re.compile("|".join(lines), re.ASCII | re.IGNORECASE)
-
-
-def _alternatives(
-    entries: Sequence[Entry], starts: Pair, ends: Pair, spelled: Callable[[str], str]
-) -> list[str]:
-    """A pattern for all words with the same edges; `starts` and `ends` are closed and open ones."""
-    groups: dict[Pair, list[str]] = {}
-    for e in entries:
-        if not e.regex:
-            words = f"[{WHITE}]+".join(map(spelled, e.words))
-            groups.setdefault((starts[e.open_start], ends[e.open_end]), []).append(words)
-    return [f"{start}(?:{'|'.join(words)}){end}" for (start, end), words in groups.items()]
-
-
-def one_line(text: str) -> str:
-    """The sentence with spaces for newlines: a newline is white space, and ends no sentence."""
-    return text.replace("\n", " ")
 
 
 class Prefilter:
@@ -239,29 +119,45 @@ def _confirmed(entries: Sequence[Entry], chunk: Any, rows: Ints, ids: Ints) -> B
     return np.array([bool(entries[i].pattern.search(one_line(t))) for t, i in both], np.bool_)
 
 
+@dataclass(frozen=True)
+class _Laid:
+    """The texts of a chunk in one piece of memory: where each starts and ends in `body`.
+
+    `meeting`: rows at whose edge bytes of two words meet, where nothing separates the texts.
+    """
+
+    body: Any
+    starts: Ints
+    ends: Ints
+    meeting: Ints
+
+
 class _Hyperscan:
-    """Finds rows and keywords in a chunk of texts, by scans over its joined bytes."""
+    """Finds rows and keywords in a chunk of texts, by one scan over their bytes."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        hs, letter = hyperscan, _letter_bytes()
+        hs = hyperscan
         self.entries = entries
         self.plain = np.array([e.plain for e in entries])
-        beside = rf"\w(?:{letter})", rf"(?:{letter})[\x80-\xbf]{{0,2}}\w"
-        self.letters = _compiled([pattern.encode() for pattern in beside], [0, 1])
-        phrases = any(len(e.words) > 1 for e in entries)
-        self.white = _compiled([_ODD_WHITE], [0]) if phrases else None
-        self.words = self._database([not e.regex for e in entries], hs.HS_FLAG_CASELESS)
+        self.length = np.array([len(" ".join(e.words)) for e in entries])  # of a plain one
+        self.closed_start = np.array([not e.open_start for e in entries])
+        self.closed_end = np.array([not e.open_end for e in entries])
+        # Odd white space is one more keyword (a scan of its own took a sixth of the time).
+        white = [_ODD_WHITE] if any(len(e.words) > 1 for e in entries) else []
+        self.words = self._database([not e.regex for e in entries], hs.HS_FLAG_CASELESS, white)
         # PREFILTER: look-around, which hyperscan lacks, is let through; the reference decides.
         flags = hs.HS_FLAG_CASELESS | hs.HS_FLAG_UTF8 | hs.HS_FLAG_MULTILINE | hs.HS_FLAG_PREFILTER
-        self.regexes = self._database([bool(e.regex) for e in entries], flags)
+        self.regexes = self._database([bool(e.regex) for e in entries], flags, [])
 
-    def _database(self, chosen: list[bool], flags: int) -> Any:
-        """The compiled keywords, or None where there are none."""
+    def _database(self, chosen: list[bool], flags: int, more: list[bytes]) -> Any:
+        """The compiled keywords, or None where there are none; `more` is numbered behind them."""
         ids = [i for i, take in enumerate(chosen) if take]
         if not ids:
             return None
+        patterns = [self.entries[i].scanned for i in ids] + more
+        numbers = ids + [len(chosen) + i for i in range(len(more))]
         try:
-            return _compiled([self.entries[i].scanned for i in ids], ids, flags)
+            return _compiled(patterns, numbers, flags)
         except hyperscan.error as problem:
             index = re.search(r"index (\d+)", str(problem))
             found = self.entries[ids[int(index[1])]].keyword if index else f"of {len(ids)}"
@@ -279,6 +175,8 @@ class _Hyperscan:
     def pairs(self, chunk: Any) -> tuple[Ints, Ints]:
         """The rows and the keywords found in them, each pair once, ordered."""
         rows, ids, sure = self._candidates(chunk)
+        order = np.lexsort((~sure, ids, rows))  # a sure find before the others of its pair
+        rows, ids, sure = rows[order], ids[order], sure[order]
         _, first = np.unique(rows * len(self.entries) + ids, return_index=True)
         rows, ids, sure = rows[first], ids[first], sure[first]
         sure[~sure] = _confirmed(self.entries, chunk, rows[~sure], ids[~sure])
@@ -286,39 +184,66 @@ class _Hyperscan:
 
     def _candidates(self, chunk: Any) -> tuple[Ints, Ints, Bools]:
         """Row and keyword of each match, with repeats, and whether it needs no confirmation."""
-        joined = _joined(chunk)
-        rows, ids = _scanned(self.words, joined)
-        odd = np.unique(_scanned(self.white, joined)[0])
-        if len(odd):  # phrases are sought with single spaces: give such rows those, and scan again
-            spaced = pc.replace_substring_regex(chunk.take(pa.array(odd)), f"[{WHITE}]+", " ")
-            more_rows, more_ids = _scanned(self.words, _joined(spaced))
-            rows, ids = np.concatenate([rows, odd[more_rows]]), np.concatenate([ids, more_ids])
+        if not len(chunk):
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_)
+        laid = _laid(chunk)
+        rows, ids, sure = self._found(laid)
+        odd = np.zeros(len(chunk), np.bool_)
+        odd[laid.meeting] = True
+        odd[rows[ids == len(self.entries)]] = True
+        parts = [(rows, ids, sure)]
+        if odd.any():  # words are sought alone and with single spaces: give such rows those
+            again = np.flatnonzero(odd)
+            spaced = pc.replace_substring_regex(chunk.take(pa.array(again)), f"[{WHITE}]+", " ")
+            more, more_ids, more_sure = self._found(_joined(spaced))
+            left = ~odd[rows]
+            parts = [(rows[left], ids[left], sure[left]), (again[more], more_ids, more_sure)]
         if self.regexes is not None:
-            lines = pc.replace_substring(chunk, "\n", " ")
-            more_rows, more_ids = _scanned(self.regexes, _joined(lines, b"\n"))
-            rows, ids = np.concatenate([rows, more_rows]), np.concatenate([ids, more_ids])
-        return rows, ids, self.plain[ids] & ~self._beside_letter(chunk, rows)
+            lines = _joined(pc.replace_substring(chunk, "\n", " "), b"\n")
+            stops, more_ids = _scanned(self.regexes, lines.body)
+            more = np.searchsorted(lines.ends, stops)
+            parts.append((more, more_ids, np.zeros(len(more), np.bool_)))
+        rows, ids, sure = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return rows, ids, sure
 
-    def _beside_letter(self, chunk: Any, rows: Ints) -> Bools:
-        """Whether the row of each match has what only bytes take for a word break: `né`, `én`."""
-        beside = np.zeros(len(chunk), np.bool_)
-        beside[rows] = True
-        ascii_ = pc.string_is_ascii(chunk.filter(pa.array(beside))).to_numpy(zero_copy_only=False)
-        hit = np.flatnonzero(beside)[~ascii_]
-        found, _ = _scanned(self.letters, _joined(chunk.take(pa.array(hit))))
-        beside[:] = False
-        beside[hit[found]] = True
-        return beside[rows]
+    def _found(self, laid: _Laid) -> tuple[Ints, Ints, Bools]:
+        """Row and keyword of each match inside one text, and whether it is surely one."""
+        stops, ids = _scanned(self.words, laid.body)
+        rows = np.searchsorted(laid.ends, stops)
+        white = ids == len(self.entries)
+        known = np.where(white, 0, ids)
+        begins = stops - np.where(white, 0, self.length[known])
+        plain = self.plain[known] & ~white
+        inside = ~plain | (begins >= laid.starts[rows])
+        before = self.closed_start[known] & (begins > laid.starts[rows])
+        after = self.closed_end[known] & (stops < laid.ends[rows])
+        bytes_ = np.frombuffer(laid.body, np.uint8)
+        letters = _letter_before(bytes_, begins, before) | _letter_after(bytes_, stops, after)
+        return rows[inside], ids[inside], (plain & ~letters)[inside]
 
 
-@lru_cache(maxsize=1)
-def _letter_bytes() -> str:
-    """A pattern for the first two bytes of every letter beyond ASCII (and of a few symbols)."""
-    seconds: dict[str, set[str]] = {}
-    for letter in filter(str.isalpha, map(chr, range(128, sys.maxunicode + 1))):
-        first, second = (f"\\x{byte:02x}" for byte in letter.encode()[:2])
-        seconds.setdefault(first, set()).add(second)
-    return "|".join(f"{first}[{''.join(sorted(s))}]" for first, s in seconds.items())
+# What only bytes take for a word break: `né`, `én`. Of what is beyond ASCII, U+2000 to U+203F
+# (quotes, dashes, spaces) and the no-break space are no letters; the reference decides the rest.
+def _letter_before(bytes_: Any, at: Ints, there: Bools) -> Bools:
+    """Whether what stands before each position, where something does, may be a letter."""
+    maybe = there & (bytes_[np.maximum(at - 1, 0)] > 127)
+    where = np.flatnonzero(maybe)
+    third, second, first = (bytes_[np.maximum(at[where] - i, 0)] for i in (3, 2, 1))
+    sign = (third == 0xE2) & (second == 0x80) | (second == 0xC2) & (first == 0xA0)
+    maybe[where[sign]] = False
+    return maybe
+
+
+def _letter_after(bytes_: Any, at: Ints, there: Bools) -> Bools:
+    """Whether what stands at each position, where something does, may be a letter."""
+    last = len(bytes_) - 1
+    maybe = there.copy()
+    maybe[there] = bytes_[at[there]] > 127
+    where = np.flatnonzero(maybe)
+    first, second = (bytes_[np.minimum(at[where] + i, last)] for i in (0, 1))
+    sign = (first == 0xE2) & (second == 0x80) | (first == 0xC2) & (second == 0xA0)
+    maybe[where[sign]] = False
+    return maybe
 
 
 def _compiled(expressions: list[bytes], ids: Sequence[int], flags: int = 0) -> Any:
@@ -327,19 +252,40 @@ def _compiled(expressions: list[bytes], ids: Sequence[int], flags: int = 0) -> A
     return database
 
 
-def _joined(chunk: Any, separator: bytes = _BREAK) -> tuple[Any, Ints]:
-    """The texts as one buffer, and where each ends in it."""
+_IN_WORD = np.array([chr(i).isalnum() or chr(i) == "_" or i > 127 for i in range(256)])
+
+
+def _laid(chunk: Any) -> _Laid:
+    """The texts as they lie in Arrow's memory; copied apart where too many of them meet."""
+    _, offsets, body = chunk.buffers()
+    at = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+    first, last = int(at[0]), int(at[-1])
+    if body is None or first == last:
+        return _joined(chunk)
+    body, at = body.slice(first, last - first), at - first
+    bytes_ = np.frombuffer(body, np.uint8)
+    filled = np.flatnonzero(at[1:] > at[:-1])
+    ends_in_word = _IN_WORD[bytes_[at[filled + 1] - 1]]
+    meets = np.flatnonzero(ends_in_word[:-1] & _IN_WORD[bytes_[at[filled[1:]]]])
+    if len(meets) * 10 > len(chunk):  # to read them again would cost more than the copy
+        return _joined(chunk)
+    meeting = np.union1d(filled[meets], filled[meets + 1])
+    return _Laid(body, at[:-1], at[1:], meeting)
+
+
+def _joined(chunk: Any, separator: bytes = _BREAK) -> _Laid:
+    """The texts copied apart, with `separator` between them."""
     span, texts = pa.array([0, len(chunk)], pa.int64()), chunk.cast(pa.large_binary())
     column = pa.LargeListArray.from_arrays(span, texts)
     joined = pc.binary_join(column, pa.scalar(separator, pa.large_binary()))
-    ends = np.cumsum(pc.binary_length(chunk).to_numpy()) + np.arange(len(chunk))
-    return joined.buffers()[2], ends
+    lengths = pc.binary_length(chunk).to_numpy()
+    ends = np.cumsum(lengths) + np.arange(len(chunk))
+    return _Laid(joined.buffers()[2], ends - lengths, ends, np.empty(0, np.int64))
 
 
-def _scanned(database: Any, joined: tuple[Any, Ints]) -> tuple[Ints, Ints]:
-    """Row and keyword of every match hyperscan reports: one for each end of a match."""
-    body, row_ends = joined
-    if database is None or not len(row_ends):
+def _scanned(database: Any, body: Any) -> tuple[Ints, Ints]:
+    """End and keyword of every match hyperscan reports: one for each end of a match."""
+    if database is None or not body:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     ends, ids = array("q"), array("q")
     end, number = ends.append, ids.append
@@ -349,7 +295,7 @@ def _scanned(database: Any, joined: tuple[Any, Ints]) -> tuple[Ints, Ints]:
         number(keyword)
 
     database.scan(memoryview(body), match_event_handler=matched)
-    return np.searchsorted(row_ends, np.frombuffer(ends, np.int64)), np.frombuffer(ids, np.int64)
+    return np.frombuffer(ends, np.int64), np.frombuffer(ids, np.int64)
 
 
 class _Regex:
@@ -358,7 +304,7 @@ class _Regex:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         self.all_words = _re2(entries)
-        self.reference = _reference(entries)
+        self.reference = reference(entries)
 
     def rows(self, chunk: Any) -> Ints:
         """The rows that hold a keyword."""
@@ -388,13 +334,14 @@ def _matches(chunk: Any, pattern: str) -> Bools:
 
 def _re2(entries: Sequence[Entry]) -> str:
     """The words for RE2; it has no look-around, so what stands beside a word is matched too."""
-    outside = f"[^{_word_class()}]"
+    outside = f"[^{word_class()}]"
     starts, ends = (f"(?:^|{outside})", ""), (f"(?:$|{outside})", "")
-    return "|".join(_alternatives(entries, starts, ends, _spelled_re2))
+    return "|".join(alternatives(entries, starts, ends, _spelled_re2))
 
 
 def _spelled_re2(word: str) -> str:
     """A pattern for a word in both cases: RE2's own folding would make a K of the Kelvin sign."""
     return "".join(
-        f"[{c.lower()}{c.upper()}]" if c.isascii() and c.isalpha() else _spelled(c) for c in word
+        f"[{c.lower()}{c.upper()}]" if c.isascii() and c.isalpha() else spelled_word(c)
+        for c in word
     )

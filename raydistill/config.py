@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from raydistill import usage
+from raydistill import logs, usage
 from raydistill.errors import RaydistillError, SetupError
 
 Config = TypeVar("Config")
@@ -128,6 +128,7 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
         except RaydistillError as problem:  # Hydra would print every override beside it
             failed.append(problem)
 
+    logs.begin(verb)
     _register(verb, kind)
     given = sys.argv
     try:

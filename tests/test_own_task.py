@@ -1,8 +1,11 @@
 """A task of another domain, in the words of docs/own-task.md, goes the whole way."""
 
+import json
+import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,7 +59,7 @@ def test_a_task_that_is_not_there_is_named(folder):
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.postgres
-def test_a_task_of_another_domain_goes_the_whole_way(folder, database, monkeypatch, capsys):
+def test_a_task_of_another_domain_goes_the_whole_way(folder, database, monkeypatch):
     for line in (folder / "commands").read_text().splitlines():
         program, *words = shlex.split(line)
         if program == "python":
@@ -66,6 +69,11 @@ def test_a_task_of_another_domain_goes_the_whole_way(folder, database, monkeypat
         small = TINY[words[0] if words[0] in TINY else words[1].removeprefix("student=")].split()
         if "source=letters" in words:
             small.append(f"source.dsn='{database}'")
+        if words[0] == "backfill":  # Ray's own warnings would be errors in this process
+            command = [sys.executable, "-m", "raydistill", *words, *small]
+            environment = {**os.environ, "PYTHONPATH": str(PAGE.parents[1])}
+            subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+            continue
         monkeypatch.setattr(sys, "argv", [program, *words, *small])
         main()
     rows = postgres.fetch(
@@ -77,4 +85,5 @@ def test_a_task_of_another_domain_goes_the_whole_way(folder, database, monkeypat
         assert payee is None or start is None or sentence[start:end] == payee
     ((done,),) = postgres.fetch(database, "SELECT count(*) FROM raydistill.ledger")
     assert done == 1200
-    assert "whole record" in capsys.readouterr().out
+    report = json.loads((folder / "runs/report/report.json").read_text())
+    assert report["extractor"]["all"]["f1"] > 0.5

@@ -4,6 +4,7 @@ import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
+from raydistill import logs
 from raydistill.corpus.sink import Begun
 from raydistill.corpus.totals import Totals
 from raydistill.metrics import Metrics
@@ -40,6 +41,7 @@ class Live(AbstractContextManager["Live"]):
 
     def count(self, line: dict[str, Any], totals: Totals) -> None:
         """Counts a committed chunk."""
+        logs.chunk(run=self.name, **line)
         metrics = self.metrics
         for name in ("filings", "sentences", "candidates", "kept", "events", "abstained"):
             metrics.count(name, line.get(name, 0))

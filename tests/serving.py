@@ -19,8 +19,11 @@ async def served(release, *, environment=None, student=None, headers=None, **cha
     service = settings.service(config, student, environment or {})
     app = settings.application(config, service)
     transport = httpx.ASGITransport(app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(
-        transport=transport, base_url="http://127.0.0.1", headers=headers, timeout=30
-    ) as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", headers=headers, timeout=30
+        ) as client,
+    ):
         client.service = service
         yield client

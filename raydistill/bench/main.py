@@ -18,6 +18,7 @@ class Config:
     rows: list[int] = field(default_factory=list)
     corpus: str | None = None
     threads: int = 2
+    release: str | None = None
 
 
 def _way(config: Config) -> dict[str, Any]:
@@ -59,6 +60,25 @@ def _cluster(config: Config) -> dict[str, Any]:
     return cluster.run(Path(config.root) / "cluster", filings=(config.rows or [240])[0])
 
 
+def _serve(config: Config) -> dict[str, Any]:
+    from raydistill.bench import serve
+
+    return serve.run(_release(config), Path(config.root) / "serve")
+
+
+def _serve_whole(config: Config) -> dict[str, Any]:
+    from raydistill.bench import serve_whole
+
+    corpus = Path(config.corpus) if config.corpus else None
+    return serve_whole.run(_release(config), Path(config.root) / "serve", corpus=corpus)
+
+
+def _release(config: Config) -> Path:
+    if config.release is None:
+        raise SetupError("no release to serve", todo="set release=FOLDER")
+    return Path(config.release)
+
+
 BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "way": _way,
     "prefilter": _prefilter,
@@ -66,6 +86,8 @@ BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "build": _build,
     "evaluate": _evaluate,
     "cluster": _cluster,
+    "serve": _serve,
+    "serve_whole": _serve_whole,
 }
 
 

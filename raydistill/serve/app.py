@@ -68,7 +68,7 @@ def create(
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.add_middleware(Front, doors=made, metrics=service.metrics)
+    app.add_middleware(Front, doors=made, metrics=service.metrics, tell_id=not made.behind_proxy)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)

@@ -114,7 +114,7 @@ class Ingress:
         for task in self.student.batchers:
             with contextlib.suppress(Problem):
                 await self.student.decide(task, ["See Item 7."])
-        return settings.application(self.config, self.service)
+        return settings.application(self.config, self.service, behind_proxy=True)
 
 
 def deployed(config: Config, cores: int) -> serve.Application:
@@ -184,6 +184,20 @@ def start(config: Config) -> None:
     )
     cores = int(ray.cluster_resources().get("CPU", 1))
     serve.run(deployed(config, cores), name=NAME, route_prefix="/")
+
+
+def start_empty(route: str) -> None:
+    """An application that does nothing, beside ours: the floor of what Serve costs."""
+    nothing = FastAPI(docs_url=None, redoc_url=None)
+
+    @nothing.post("/")
+    async def answer() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
+        return {"status": "ok"}
+
+    empty: Any = serve.deployment(serve.ingress(nothing)())
+    options = {"num_cpus": 0.01}
+    bound = empty.options(max_ongoing_requests=256, ray_actor_options=options).bind()
+    serve.run(bound, name="empty", route_prefix=route)
 
 
 def stop() -> None:

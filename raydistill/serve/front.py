@@ -32,6 +32,7 @@ class Doors:
     tokens: Tokens = field(default_factory=lambda: Tokens(None))
     usage: Usage = field(default_factory=Usage)
     hosts: Sequence[str] = _HERE
+    behind_proxy: bool = False
     draining: bool = False
 
     def enter(self, method: str, path: str, headers: Headers) -> Token | None:
@@ -64,10 +65,13 @@ def _scope(method: str, path: str) -> str | None:
 
 
 class Front:
-    """Middleware: request ids, doors, metrics, one line of log, and no bare 500."""
+    """Middleware: request ids, doors, metrics, one line of log, and no bare 500.
 
-    def __init__(self, app: ASGIApp, *, doors: Doors, metrics: Metrics) -> None:
-        self.app, self.doors, self.metrics = app, doors, metrics
+    `tell_id` is False behind a proxy that adds X-Request-Id itself.
+    """
+
+    def __init__(self, app: ASGIApp, *, doors: Doors, metrics: Metrics, tell_id: bool) -> None:
+        self.app, self.doors, self.metrics, self.tell_id = app, doors, metrics, tell_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,7 +90,8 @@ class Front:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 sent = MutableHeaders(scope=message)
-                sent["X-Request-Id"] = request_id
+                if self.tell_id:
+                    sent["X-Request-Id"] = request_id
                 sent.setdefault("X-Content-Type-Options", "nosniff")
                 sent.setdefault("Cache-Control", "no-store")
             await send(message)

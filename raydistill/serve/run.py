@@ -77,10 +77,10 @@ def _serve(config: Config) -> None:
     from raydistill.serve import deployment
 
     stop = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: stop.set())
     try:
         deployment.start(config)
+        for name in (signal.SIGINT, signal.SIGTERM):  # Ray sets its own when it starts
+            signal.signal(name, lambda *_: stop.set())
         print("serve: ready", flush=True)
         stop.wait()
     finally:

@@ -174,7 +174,7 @@ def service(config: Config, student: Student, environment: Mapping[str, str]) ->
     )
 
 
-def application(config: Config, made: Service) -> FastAPI:
+def application(config: Config, made: Service, *, behind_proxy: bool = False) -> FastAPI:
     """The application of a config: routes, doors and the page."""
     tokens = Tokens(Path(config.tokens) if config.tokens else None)
     hosts = ("127.0.0.1", "localhost", "[::1]", *config.hosts)
@@ -188,7 +188,9 @@ def application(config: Config, made: Service) -> FastAPI:
     return app.create(
         made,
         limits=config.limits,
-        doors=Doors(tokens=tokens, usage=Usage(config.ingress), hosts=hosts),
+        doors=Doors(
+            tokens=tokens, usage=Usage(config.ingress), hosts=hosts, behind_proxy=behind_proxy
+        ),
         routers=routers,
         log_text=config.log_text,
         folders=folders(config),

@@ -5,7 +5,7 @@ validation records.
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,18 @@ import pyarrow as pa
 
 from raydistill import dataset, engine, keywords, release
 from raydistill.dataset import Dataset
+from raydistill.digest import sha256
 from raydistill.errors import SetupError
+from raydistill.proof import formats
 from raydistill.proof.calibration import Validated, validated
+from raydistill.questions import publishing
 from raydistill.release import Release
 from raydistill.stages import filters
 from raydistill.stages.extract import Extract, Said
 from raydistill.stages.prefilter import Prefilter
 from raydistill.stages.skip import Skip
-from raydistill.student.folder import Card, Extractor, card
+from raydistill.student.folder import Card, card
+from raydistill.student.masters import Extractor
 
 
 @dataclass(kw_only=True, slots=True)
@@ -28,7 +32,8 @@ class Config:
     """What publish reads, and the gate between a master and its quantised form.
 
     `validation_rows` of validation state the recall and calibrate the answers; the master, which is
-    slower, answers the first `parity_rows` of them.
+    slower, answers the first `parity_rows` of them. `formats` are measured beside each other and
+    kept in a folder beside the release; quantisation=auto takes the fastest of them that passes.
     """
 
     root: str = "runs"
@@ -46,11 +51,21 @@ class Config:
     teacher: str = ""
     teacher_terms: str = ""
     filters: str | None = None
+    formats: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.quantisation == AUTO and not self.formats:
+            self.formats = list(engine.QUANTISATIONS)
+
+
+AUTO = "auto"
 
 
 def run(config: Config) -> Release:
     """Publishes the release of `config`; prints its name and how it compares with its masters."""
     data = dataset.open_(Path(config.dataset))
+    if data.others:
+        return _mixture(config, data)
     skip, extractor = card(Path(config.skip)), card(Path(config.extractor))
     _refuse_strangers(data, {config.skip: skip, config.extractor: extractor})
     if "threshold" not in skip.training:
@@ -59,12 +74,15 @@ def run(config: Config) -> Release:
         )
 
     extra: dict[str, Any] = {"teacher": config.teacher, "teacher_terms": config.teacher_terms}
+    measured = _formats(config, data, extractor)
+    quantisation = config.quantisation
+    if quantisation == AUTO:
+        quantisation = formats.fastest(measured, config.parity).format
+        print(f"quantisation: {quantisation}, the fastest that passes")
 
     def fill(folder: Path) -> dict[str, Any]:
-        engine.convert(Path(config.skip), folder / "skip", quantisation=config.quantisation)
-        engine.convert(
-            Path(config.extractor), folder / "extractor", quantisation=config.quantisation
-        )
+        engine.convert(Path(config.skip), folder / "skip", quantisation=quantisation)
+        engine.convert(Path(config.extractor), folder / "extractor", quantisation=quantisation)
         shutil.copyfile(data.keywords, folder / "keywords.txt")
         if config.filters is not None:
             filters.read(Path(config.filters))
@@ -75,14 +93,19 @@ def run(config: Config) -> Release:
         if parity["disagree"] > config.parity:
             shutil.rmtree(folder)
             raise SetupError(
-                f"{config.quantisation} disagrees with its master on {parity['disagree']:.2%} of"
+                f"{quantisation} disagrees with its master on {parity['disagree']:.2%} of"
                 f" {parity['rows']} validation records",
                 expected=f"at most {config.parity:.2%}",
-                todo="set quantisation=int8_float32, int16 or float32, or train longer",
+                todo="set quantisation=auto, int8_float32, int16 or float32, or train longer",
             )
         found = _validated(config, data, folder, skip, rows, said)
         extra["calibration"] = found.calibration.spec() if found.calibration else None
-        return {"parity": parity, "skip": skip.training, "recall": found.recall}
+        return {
+            "parity": parity,
+            "skip": skip.training,
+            "recall": found.recall,
+            "formats": formats.spec(measured),
+        }
 
     made = release.write(
         Path(config.out),
@@ -90,9 +113,9 @@ def run(config: Config) -> Release:
         task=data.task,
         label=config.label,
         dataset=data.fingerprint,
-        base=None,
-        adapter=None,
-        quantisation=config.quantisation,
+        base=extractor.shape.get("base") or None,
+        adapter=_adapter(Path(config.extractor)),
+        quantisation=quantisation,
         shapes={
             "skip": skip.shape,
             "extractor": {**extractor.shape, "target": extractor.target},
@@ -112,6 +135,22 @@ def run(config: Config) -> Release:
     return made
 
 
+def _mixture(config: Config, data: Dataset) -> Release:
+    """The release of a student of several tasks: without prefilter and skip."""
+    return publishing.publish(
+        data,
+        Path(config.extractor),
+        Path(config.out),
+        label=config.label,
+        quantisation=config.quantisation,
+        parity=config.parity,
+        parity_rows=config.parity_rows,
+        threads=config.threads,
+        licence=config.licence,
+        extra={"teacher": config.teacher, "teacher_terms": config.teacher_terms},
+    )
+
+
 def _refuse_strangers(data: Dataset, cards: dict[str, Card]) -> None:
     for folder, one in cards.items():
         if one.dataset != data.fingerprint:
@@ -120,6 +159,28 @@ def _refuse_strangers(data: Dataset, cards: dict[str, Card]) -> None:
                 expected=data.fingerprint,
                 todo="train on this dataset, or set dataset=",
             )
+
+
+def _formats(config: Config, data: Dataset, extractor: Card) -> list[formats.Row]:
+    """The formats asked for, measured and printed; their files lie beside the release."""
+    if not config.formats:
+        return []
+    student, out = Path(config.extractor), Path(config.out)
+    rows = data.table("val").slice(0, config.parity_rows)
+    texts, answers = rows["text"].to_pylist(), rows["answer"].to_pylist()
+    some = formats.sample(student, data.task, texts, answers, threads=config.threads)
+    beside = out.with_name(f"{out.name}.formats")
+    made = formats.table(
+        student, extractor, data.task, some, config.formats, beside, threads=config.threads
+    )
+    print(formats.printed(made, config.parity))
+    return made
+
+
+def _adapter(student: Path) -> str | None:
+    """The digest of the adapter that was merged into a student's base, or None."""
+    file = student / "adapter" / "adapter_model.safetensors"
+    return sha256(file)[:16] if file.is_file() else None
 
 
 def _said(

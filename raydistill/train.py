@@ -7,11 +7,8 @@ command.
 
 import hashlib
 import json
-import shutil
-import tempfile
-import threading
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +20,18 @@ from raydistill import dataset
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.intervals import clopper_pearson
-from raydistill.lessons import invented, variations
-from raydistill.on_ray import cluster
-from raydistill.progress import duration
+from raydistill.lessons.taught import taught
+from raydistill.on_ray import trainer
+from raydistill.questions import mixture
 from raydistill.student.examples import Examples, classification, extraction
-from raydistill.student.fit import FitConfig, Progress, Workers, fit
-from raydistill.student.folder import (
-    STUDENT,
-    Card,
-    ClassificationLearner,
-    ExtractionLearner,
-    Skip,
-    card,
-    save,
-)
-from raydistill.student.shape import Kind, Shape, model
+from raydistill.student.fit import FitConfig, Report, Workers, fit
+from raydistill.student.folder import STUDENT, Card, card, save
+from raydistill.student.lora import LoraConfig
+from raydistill.student.masters import Scorer, Skip, Writer
+from raydistill.student.shape import Kind, Shape
+from raydistill.student.start import Start, learner, refuse_unfaithful, start
+from raydistill.student.watch import Watch
+from raydistill.target import decoded
 
 pc: Any = compute  # its functions are made at run time: no type checker sees them
 
@@ -48,7 +42,10 @@ class Config:
 
     `negatives` is sentences without an event for each with one in an extractor's lessons (a skip
     classifier learns from all of them), `invented` the copies of each of those with an event under
-    names made up (see invented.py). `recall` is what the skip threshold is chosen for.
+    names made up (see invented.py). `weights` says how often an epoch holds the rows of a mixture's
+    task (once, where it does not). `recall` is what the skip threshold is chosen for. More than
+    `max_dropped` of the rows too long for an extractor, or `max_cut` of them cut for a classifier,
+    are refused.
     """
 
     root: str = "runs"
@@ -56,11 +53,14 @@ class Config:
     out: str
     student: Shape
     fit: FitConfig = field(default_factory=FitConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     target: str = "compact"
     negatives: float = 0.5
     invented: int = 0
+    weights: dict[str, float] = field(default_factory=dict)
     recall: float = 0.99
     max_dropped: float = 0.02
+    max_cut: float = 0.1
     workers: int = 1
     threads: int = 2
     gpu: bool = False
@@ -76,12 +76,27 @@ def run(config: Config) -> Path:
     if (out / STUDENT).is_file() and card(out).training.get("digest") == digest:
         print(f"train: {out} is already this student, nothing to do")
         return out
+    watch = Watch(_beside(out, "watch"))
     if config.workers == 0:
-        _teach(config, Workers(), _printed, None)
+        _teach(config, _alone(config), lambda line, _: watch(line), None)
     else:
-        _ray_train(config, digest)
+        crew = trainer.Crew(
+            name=digest,
+            workers=config.workers,
+            threads=config.threads,
+            gpu=config.gpu,
+            max_failures=config.max_failures,
+            storage=_beside(out, "checkpoints"),
+            log=_beside(out, "log.jsonl"),
+        )
+        trainer.train(partial(_teach, config), crew, watch)
     _finish(config, digest, data)
+    watch.finish(out)
     return out
+
+
+def _beside(out: Path, suffix: str) -> Path:
+    return out.with_name(f"{out.name}.{suffix}")
 
 
 def _digest(config: Config, data: Dataset) -> str:
@@ -89,198 +104,181 @@ def _digest(config: Config, data: Dataset) -> str:
     return hashlib.sha256(json.dumps(stable, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def _ray_train(config: Config, digest: str) -> None:
-    cluster.start()
-    import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+def _alone(config: Config) -> Workers:
+    """This process as the only worker."""
+    import torch
 
-    storage = Path(config.out).with_name(Path(config.out).name + ".checkpoints")
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"config": config},
-        torch_config=TorchConfig(backend="nccl" if config.gpu else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.workers,
-            use_gpu=config.gpu,
-            resources_per_worker={"CPU": config.threads, **({"GPU": 1} if config.gpu else {})},
-        ),
-        run_config=ray.train.RunConfig(
-            name=digest,
-            storage_path=str(storage),
-            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            worker_runtime_env={"env_vars": {} if config.gpu else cluster.jemalloc()},
-        ),
-    )
-    try:
-        with _Tail(_log(config)):
-            trainer.fit()
-    except ray.train.WorkerGroupError as problem:
-        for inner in problem.worker_failures.values():
-            if isinstance(inner, SetupError) or isinstance(inner.__cause__, SetupError):
-                raise inner if isinstance(inner, SetupError) else inner.__cause__ from None  # type: ignore[misc]
-        raise
-    shutil.rmtree(storage, ignore_errors=True)
+    if config.gpu and not torch.cuda.is_available():
+        raise SetupError(
+            "gpu=true, and torch sees no GPU here",
+            expected="a CUDA GPU and a torch built for it",
+            todo="set gpu=false",
+        )
+    return Workers(device=torch.device("cuda" if config.gpu else "cpu"))
 
 
-def _worker(settings: dict[str, Config]) -> None:
-    """One Ray Train worker."""
-    import ray.train
-    import ray.train.torch
-
-    context = ray.train.get_context()
-    rank = context.get_world_rank()
-    workers = Workers(
-        rank=rank,
-        count=context.get_world_size(),
-        wrap=ray.train.torch.prepare_model,
-        device=ray.train.torch.get_device(),
-    )
-
-    log = _log(settings["config"])
-
-    def report(line: Progress, write: Callable[[Path], None] | None) -> None:
-        if rank == 0:
-            with log.open("a") as file:
-                file.write(json.dumps(asdict(line)) + "\n")
-        if write is None:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint = None
-            if rank == 0:
-                write(Path(folder))
-                checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(asdict(line), checkpoint=checkpoint)
-
-    found = ray.train.get_checkpoint()
-    if found is None:
-        _teach(settings["config"], workers, report, None)
-        return
-    with found.as_directory() as folder:
-        _teach(settings["config"], workers, report, Path(folder))
-
-
-def _log(config: Config) -> Path:
-    """The run's log, a Progress a line: the first worker writes it, the driver prints it."""
-    return Path(config.out).with_name(Path(config.out).name + ".log.jsonl")
-
-
-class _Tail:
-    """Prints the lines added to a log while it is open; Ray's own worker output stays out."""
-
-    def __init__(self, log: Path) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("")
-        self.log, self.stop = log, threading.Event()
-        self.thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> "_Tail":
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-
-    def _follow(self) -> None:
-        with self.log.open() as file:
-            while True:
-                ending = self.stop.is_set()
-                for line in file:
-                    _printed(Progress(**json.loads(line)), None)
-                if ending:
-                    return
-                self.stop.wait(0.5)
-
-
-def _printed(line: Progress, write: Callable[[Path], None] | None) -> None:
-    print(
-        f"step {line.step}/{line.steps}  loss {line.loss:.3f}  {line.tokens_per_s:,.0f} tokens/s"
-        f"  ETA {duration(line.eta_s)}",
-        flush=True,
-    )
-
-
-def _teach(config: Config, workers: Workers, report: Any, resume: Path | None) -> None:
+def _teach(config: Config, workers: Workers, report: Report, resume: Path | None) -> None:
     """Trains on this worker; the first worker writes the student folder."""
     import torch
 
     torch.set_num_threads(config.threads)
     data = dataset.open_(Path(config.dataset))
-    tokenizer, shape = data.tokenizer(), config.student
-    made = model(shape, tokenizer, seed=config.fit.seed)
-    examples = _examples(config, data, tokenizer)
-    kind = ClassificationLearner if shape.kind is Kind.encoder else ExtractionLearner
-    learner = kind(made, examples, tokenizer)
+    begun = _begun(config, data)
+    examples = _examples(config, data, begun)
     if workers.rank == 0:
-        size = sum(one.numel() for one in made.parameters())
-        print(f"train: {size / 1e6:.1f} M parameters, {len(examples):,} examples", flush=True)
-    fit(learner, config.fit, workers=workers, report=report, resume=resume)
+        _announce(begun, examples)
+    teaches = learner(begun, examples, pack=config.fit.pack)
+    check = partial(_agreement, config, data, begun) if config.fit.validate_every else None
+    fit(teaches, config.fit, workers=workers, report=report, resume=resume, validate=check)
     if workers.rank == 0:
-        training = {
-            "fit": asdict(config.fit),
-            "examples": len(examples),
-            "dropped": examples.dropped,
-        }
-        shape_spec = {**asdict(shape), "kind": shape.kind.value}
-        one = Card(
-            shape.kind.value,
-            config.target,
-            data.task.spec(),
-            shape_spec,
-            training,
-            data.fingerprint,
-        )
-        save(Path(config.out), made, tokenizer, one)
+        _save(config, data, begun, examples)
 
 
-def _examples(config: Config, data: Dataset, tokenizer: Any) -> Examples:
-    shape, rows = config.student, data.table("train")
-    if shape.kind is Kind.encoder:
-        return classification(rows, tokenizer, max_input=shape.max_input)
-    target = data.task.target(
-        config.target,
-        positions=int(data.manifest["positions"]),
-        spell=tokenizer.spell,
-        unspell=tokenizer.unspell,
+def _begun(config: Config, data: Dataset) -> Start:
+    return start(
+        config.student,
+        data.task,
+        data.tokenizer(),
+        target=config.target,
+        positions=int(data.manifest.get("positions", config.student.max_input)),
+        seed=config.fit.seed,
+        lora=config.lora,
     )
-    lessons = _lessons(rows, config.negatives)
-    if config.invented:
-        lessons = pa.concat_tables([lessons, _copies(lessons, data, config)])
+
+
+def step_seconds(config: Config) -> float:
+    """Seconds of one step of this student on this machine; nothing is written."""
+    marks: list[float] = []
+    data = dataset.open_(Path(config.dataset))
+    begun = _begun(config, data)
+    teaches = learner(begun, _examples(config, data, begun), pack=config.fit.pack)
+    fit(teaches, config.fit, report=lambda line, _: marks.append(line.seconds))
+    return (marks[-1] - marks[0]) / (len(marks) - 1)
+
+
+def _announce(begun: Start, examples: Examples) -> None:
+    parameters = list(begun.model.parameters())
+    size = sum(one.numel() for one in parameters)
+    trained = sum(one.numel() for one in parameters if one.requires_grad)
+    part = "" if trained == size else f", {trained / 1e6:.1f} M of them trained"
+    print(f"train: {size / 1e6:.1f} M parameters{part}, {len(examples):,} examples", flush=True)
+    if begun.target is not None:
+        print(f"train: loss on answers; {examples.masked:.0%} of tokens are masked", flush=True)
+
+
+def _save(config: Config, data: Dataset, begun: Start, examples: Examples) -> None:
+    shape = config.student
+    training = {
+        "fit": asdict(config.fit) | {"optimiser": config.fit.optimiser.value},
+        "lora": asdict(config.lora) if config.lora.rank else None,
+        "examples": len(examples),
+        "dropped": examples.dropped,
+        "cut": examples.cut,
+    }
+    size = {**asdict(shape), "kind": shape.kind.value, "frame": begun.frame.spec()}
+    spec = data.task.spec()
+    one = Card(shape.kind.value, config.target, spec, size, training, data.fingerprint)
+    save(Path(config.out), begun.model, begun.tokenizer, one)
+
+
+def _agreement(config: Config, data: Dataset, begun: Start) -> float:
+    """How far the student as it stands agrees with the teacher on a sample of validation, 0..1.
+
+    For an extractor the share of sentences, as many with an event as without, whose whole answer is
+    the teacher's; for a classifier the mean of its accuracy on either.
+    """
+    if data.others:
+        return mixture.agreement(
+            data,
+            begun.model,
+            begun.tokenizer,
+            begun.frame,
+            kind=config.target,
+            size=config.student,
+            rows=config.fit.validate_rows,
+        )
+    rows = data.table("val")
+    keep = np.asarray(rows["keep"])
+    half = max(1, config.fit.validate_rows // 2)
+    some = np.sort(np.concatenate([np.flatnonzero(keep)[:half], np.flatnonzero(~keep)[:half]]))
+    rows, keep = rows.take(pa.array(some)), keep[some]
+    texts = rows["text"].to_pylist()
+    if begun.target is None:
+        scorer = Scorer(begun.model, begun.tokenizer, begun.frame, config.student)
+        right = (np.array(scorer.scores(texts)) >= 0.5) == keep
+        return float(np.mean([right[keep == one].mean() for one in np.unique(keep)]))
+    # A validation costs what it may: answers longer than a few events are wrong here anyway.
+    size = replace(config.student, max_output=min(config.student.max_output, 160))
+    encoded = begun.tokenizer.encode(texts)
+    written = Writer(begun.model, begun.tokenizer, begun.frame, size).tokens(encoded)
+    hits = [
+        decoded(begun.target, tokens, one.source) == data.task.parse(answer, text)
+        for tokens, one, answer, text in zip(
+            written, encoded, rows["answer"].to_pylist(), texts, strict=True
+        )
+    ]
+    return float(np.mean(hits))
+
+
+def _examples(config: Config, data: Dataset, begun: Start) -> Examples:
+    shape = config.student
+    if data.others:
+        return _mixture(config, data, begun)
+    if begun.target is None:
+        rows = data.table("train")
+        examples = classification(
+            rows, begun.tokenizer, max_input=shape.max_input, frame=begun.frame
+        )
+        _refuse(examples.cut, len(rows), config.max_cut, "cut", "student.max_input, or max_cut")
+        return examples
+    lessons = taught(data, negatives=config.negatives, copies=config.invented, seed=config.fit.seed)
+    first = lessons.slice(0, 200)
+    pairs = zip(first["text"].to_pylist(), first["answer"].to_pylist(), strict=True)
+    refuse_unfaithful(begun, data.task, list(pairs), config.target)
     examples = extraction(
         lessons,
         data.task,
-        target,
-        tokenizer,
+        begun.target,
+        begun.tokenizer,
         max_input=shape.max_input,
         max_output=shape.max_output,
+        frame=begun.frame,
     )
-    if examples.dropped > config.max_dropped * len(lessons):
-        raise SetupError(
-            f"{examples.dropped} of {len(lessons)} rows are longer than the student takes",
-            expected=f"at most {config.max_dropped:.0%}",
-            todo="raise student.max_input or student.max_output, or max_dropped",
-        )
+    todo = "student.max_input or student.max_output, or max_dropped"
+    _refuse(examples.dropped, len(lessons), config.max_dropped, "dropped", todo)
     return examples
 
 
-def _copies(lessons: pa.Table, data: Dataset, config: Config) -> pa.Table:
-    """Copies of the lessons under invented names and, where answers can follow, other figures."""
-    seed = config.fit.seed
-    copies = invented.copies(lessons, data.task, number=config.invented, seed=seed)
-    kinds = ("amounts", "years", "days")
-    changed = variations.varied(copies, data.task, 1.0, seed, kinds=kinds)
-    replaced = {id.removesuffix("~v") for id in changed["id"].to_pylist()}
-    kept = [id not in replaced for id in copies["id"].to_pylist()]
-    return pa.concat_tables([changed, copies.filter(pa.array(kept, pa.bool_()))])
+def _mixture(config: Config, data: Dataset, begun: Start) -> Examples:
+    """The examples of several tasks, each as often as `weights` says."""
+    if begun.target is None:
+        raise SetupError(
+            "a classifier of a dataset with several tasks",
+            expected="student=seq2seq_s or another that writes answers",
+            todo="set student=",
+        )
+    examples = mixture.examples(
+        data,
+        begun.tokenizer,
+        begun.frame,
+        kind=config.target,
+        weights=config.weights,
+        size=config.student,
+        seed=config.fit.seed,
+    )
+    todo = "student.max_input or student.max_output, or max_dropped"
+    rows = len(examples) + examples.dropped
+    _refuse(examples.dropped, rows, config.max_dropped, "dropped", todo)
+    return examples
 
 
-def _lessons(rows: pa.Table, negatives: float) -> pa.Table:
-    """All rows with an event and the first of those without, in the dataset's (shuffled) order."""
-    keep = np.asarray(rows["keep"])
-    count = int(keep.sum() * negatives)
-    without = np.flatnonzero(~keep)[:count]
-    return rows.take(pa.array(np.sort(np.concatenate([np.flatnonzero(keep), without]))))
+def _refuse(count: int, rows: int, most: float, what: str, todo: str) -> None:
+    if count > most * rows:
+        raise SetupError(
+            f"{count} of {rows} rows are longer than the student takes, and are {what}",
+            expected=f"at most {most:.0%}",
+            todo=f"raise {todo}",
+        )
 
 
 def _finish(config: Config, digest: str, data: Dataset) -> None:

@@ -10,8 +10,10 @@ import torch
 
 from raydistill.errors import SetupError
 from raydistill.student.examples import Examples, Ragged, classification, epoch
-from raydistill.student.fit import FitConfig, Place, Workers, _mine, fit, schedule
+from raydistill.student.checkpoint import Place
+from raydistill.student.fit import FitConfig, Workers, _mine, fit
 from raydistill.student.folder import ClassificationLearner
+from raydistill.student.optimise import schedule
 from raydistill.student.shape import Kind, Shape, model
 from raydistill.tokenizer import Tokenizer
 

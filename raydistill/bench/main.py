@@ -79,6 +79,20 @@ def _release(config: Config) -> Path:
     return Path(config.release)
 
 
+def _students(config: Config) -> dict[str, Any]:
+    from raydistill.bench import students
+
+    seconds = config.rows[0] if config.rows else 40  # of training, a student
+    return students.run(Path(config.root) / "students", seconds=seconds, threads=config.threads)
+
+
+def _train(config: Config) -> dict[str, Any]:
+    from raydistill.bench import train
+
+    steps = config.rows[0] if config.rows else 6
+    return train.run(Path(config.root) / "train", steps=steps, threads=config.threads)
+
+
 BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "way": _way,
     "prefilter": _prefilter,
@@ -86,6 +100,8 @@ BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "build": _build,
     "evaluate": _evaluate,
     "cluster": _cluster,
+    "students": _students,
+    "train": _train,
     "serve": _serve,
     "serve_whole": _serve_whole,
 }

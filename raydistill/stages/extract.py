@@ -1,5 +1,6 @@
 """Extract: the student's answer for each sentence that is left."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from raydistill import engine
 from raydistill.answer import Answer
 from raydistill.calibration import Calibration
 from raydistill.errors import AnswerError
+from raydistill.frame import Frame, of_folder
 from raydistill.target import decoded
 from raydistill.task import Task
 from raydistill.tokenizer import Tokenizer
@@ -45,17 +47,28 @@ class Extract:
         max_output: int,
         calibration: Calibration | None = None,
     ) -> None:
-        self.task, self.max_input, self.calibration = task, max_input, calibration
+        self.calibration = calibration
         self.tokenizer = Tokenizer.load(folder)
-        self.target = task.target(
-            target,
-            positions=max_input,
-            spell=self.tokenizer.spell,
-            unspell=self.tokenizer.unspell,
-        )
+        self.kind, self.max_input, self.frame = target, max_input, of_folder(folder)
+        self._ask(task, self.frame)
         self.generator = engine.Generator(
             folder, threads=threads, max_input=max_input, max_output=max_output
         )
+
+    def _ask(self, task: Task, frame: Frame) -> None:
+        self.task, self.frame, self.limit = task, frame, self.max_input - frame.width
+        self.target = task.target(
+            self.kind,
+            positions=self.max_input if frame.positions is None else frame.positions,
+            spell=self.tokenizer.spell,
+            unspell=self.tokenizer.unspell,
+        )
+
+    def asking(self, task: Task, frame: Frame) -> "Extract":
+        """A stage for another task of the same student, which shares this one's engine."""
+        other = copy.copy(self)
+        other._ask(task, frame)
+        return other
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The same rows, answered."""
@@ -92,12 +105,12 @@ class Extract:
     def answers(self, texts: Sequence[str]) -> list[Said]:
         """What the student says of each sentence, in order."""
         encoded = self.tokenizer.encode(texts)
-        fitting = [one for one in encoded if len(one.ids) < self.max_input]
-        generated = iter(self.generator(fitting))
+        fitting = [one for one in encoded if len(one.ids) <= self.limit]
+        generated = iter(self.generator(fitting, self.frame))
         out: list[Said] = []
         for one in encoded:
-            if len(one.ids) >= self.max_input:
-                too_long = f"{len(one.ids)} tokens, limit {self.max_input - 1}"
+            if len(one.ids) > self.limit:
+                too_long = f"{len(one.ids)} tokens, limit {self.limit}"
                 out.append(Said(AnswerError("too_many_tokens", too_long), None, 0))
                 continue
             made = next(generated)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from raydistill.answer import Answer
 from raydistill.batching import runs
 from raydistill.errors import AnswerError, SetupError
+from raydistill.frame import ENCODER, SEQ2SEQ, Frame, scratch
 from raydistill.target import Target
 from raydistill.task import Task
-from raydistill.tokenizer import EOS, Tokenizer
+from raydistill.tokenizer import Tokenizer
 
 Ids = NDArray[np.int32]
 _POOL_BATCHES = 64  # batches are cut from length-sorted pools of about this many
@@ -48,11 +49,15 @@ class Ragged:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Inputs and labels of a student, row by row; `dropped` rows were longer than it reads."""
+    """Inputs and labels of a student, row by row.
+
+    `dropped` rows were longer than it reads, `cut` ones were cut to what it reads.
+    """
 
     inputs: Ragged
     labels: Ragged
     dropped: int
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -61,6 +66,12 @@ class Examples:
     def costs(self) -> NDArray[np.int64]:
         """Tokens of each row, input and label, ends included."""
         return self.inputs.lengths + self.labels.lengths
+
+    @property
+    def masked(self) -> float:
+        """The share of tokens that are read only: the loss is on the others."""
+        answers = int(self.labels.lengths.sum())
+        return 1 - answers / max(1, answers + int(self.inputs.lengths.sum()))
 
 
 def extraction(
@@ -71,9 +82,12 @@ def extraction(
     *,
     max_input: int,
     max_output: int,
+    frame: Frame | None = None,
 ) -> Examples:
-    """Sentences and the target tokens of their answers. Rows over either limit are dropped."""
-    eos = tokenizer.id(EOS)
+    """Framed sentences and the target tokens of their answers. Rows over a limit are dropped."""
+    frame = frame or scratch(SEQ2SEQ)
+    before, after = tokenizer.ids(frame.before), tokenizer.ids(frame.after)
+    end = tokenizer.id(frame.end)
     inputs: list[list[int]] = []
     labels: list[list[int]] = []
     dropped = 0
@@ -82,11 +96,11 @@ def extraction(
         encoded = tokenizer.encode(texts)
         for one, answer in zip(encoded, batch.column("answer").to_pylist(), strict=True):
             label = tokenizer.ids(target.encode(_answer(task, answer, one.source.text), one.source))
-            if len(one.ids) + 1 > max_input or len(label) + 1 > max_output:
+            if len(one.ids) + frame.width > max_input or len(label) + 1 > max_output:
                 dropped += 1
                 continue
-            inputs.append([*one.ids, eos])
-            labels.append([*label, eos])
+            inputs.append([*before, *one.ids, *after])
+            labels.append([*label, end])
     return Examples(Ragged.of(inputs), Ragged.of(labels), dropped)
 
 
@@ -101,14 +115,21 @@ def _answer(task: Task, answer: str, text: str) -> Answer:
         ) from None
 
 
-def classification(table: pa.Table, tokenizer: Tokenizer, *, max_input: int) -> Examples:
+def classification(
+    table: pa.Table, tokenizer: Tokenizer, *, max_input: int, frame: Frame | None = None
+) -> Examples:
     """Sentences and whether the teacher found anything; long ones are cut at `max_input`."""
+    frame = frame or scratch(ENCODER)
+    before, after = tokenizer.ids(frame.before), tokenizer.ids(frame.after)
+    limit, end = max_input - frame.width, tokenizer.id(frame.end)
     rows: list[list[int]] = []
+    cut = 0
     for batch in table.select(["text"]).to_batches(max_chunksize=4096):
-        encoded = tokenizer.encode(batch.column("text").to_pylist())
-        rows += [one.ids[:max_input] or [tokenizer.id(EOS)] for one in encoded]
+        encoded = tokenizer.batch_ids(batch.column("text").to_pylist())
+        cut += sum(len(one) > limit for one in encoded)
+        rows += [[*before, *one[:limit], *after] or [end] for one in encoded]
     keep = table.column("keep").to_pylist()
-    return Examples(Ragged.of(rows), Ragged.of([[int(one)] for one in keep]), 0)
+    return Examples(Ragged.of(rows), Ragged.of([[int(one)] for one in keep]), 0, cut)
 
 
 def epoch(examples: Examples, *, seed: int, number: int, batch_tokens: int) -> list[Ids]:

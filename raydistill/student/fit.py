@@ -1,13 +1,13 @@
 """The training loop: batches in, gradients, checkpoints that resume exactly. Knows nothing of Ray.
 
-Muon (Jordan et al. 2024) drives the matrices, AdamW embeddings, norms and biases; warm-up, then
-linear decay. `Workers` is what DDP adds: which batches are mine, and how the model is wrapped.
+`Workers` is what DDP adds: which batches are mine, and how the model is wrapped. Where a run is
+validated, it ends at its best agreement with the teacher, not at its lowest loss.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,23 +16,38 @@ import torch
 from torch import nn
 
 from raydistill.errors import SetupError
+from raydistill.student.checkpoint import Best, Place, Saver, load_trained, restore
 from raydistill.student.examples import Examples, epoch
+from raydistill.student.optimise import Optimiser, Optimisers
 
 
 @dataclass(kw_only=True, slots=True)
 class FitConfig:
-    """How a student is trained. Rates are peak learning rates; `steps` are optimiser steps."""
+    """How a student is trained. Rates are peak learning rates; `steps` are optimiser steps.
+
+    `pack` is the columns of a line in which a decoder's rows follow each other, 0 for a row a line.
+    Every `validate_every` steps (0: never) the student answers `validate_rows` sentences of
+    validation; `patience` validations without a better agreement end the run (0: none does).
+    """
 
     steps: int = 300
     batch_tokens: int = 4096
     accumulate: int = 1
+    optimiser: Optimiser = Optimiser.muon
     muon_rate: float = 0.02
     adamw_rate: float = 3e-3
+    weight_decay: float = 0.0
     warmup: int = 40
     final: float = 0.02
     clip: float = 1.0
     seed: int = 0
     bf16: bool = True
+    fp16: bool = False
+    gradient_checkpointing: bool = False
+    pack: int = 0
+    validate_every: int = 0
+    validate_rows: int = 200
+    patience: int = 3
     log_every: int = 10
     checkpoint_every: int = 100
 
@@ -40,6 +55,11 @@ class FitConfig:
         for name in ("steps", "batch_tokens", "accumulate", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise SetupError(f"train.fit.{name}={getattr(self, name)}", expected="at least 1")
+        for name in ("pack", "validate_every", "patience"):
+            if getattr(self, name) < 0:
+                raise SetupError(f"train.fit.{name}={getattr(self, name)}", expected="at least 0")
+        if self.fp16 and self.bf16:
+            self.bf16 = False  # stated beside the default
 
 
 class Learner(Protocol):
@@ -55,26 +75,24 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """This process among the workers of a run; alone by default."""
+    """This process among the workers of a run; alone by default.
+
+    `agreed` gives every worker the first one's number.
+    """
 
     rank: int = 0
     count: int = 1
     wrap: Callable[[nn.Module], nn.Module] = field(default=lambda model: model)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-
-@dataclass(slots=True)
-class Place:
-    """Where a run stands: optimiser steps done, epoch, and batches of that epoch already used."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
+    agreed: Callable[[float], float] = field(default=lambda value: value)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One line of the log; `eta_s` and `seconds` in seconds, `tokens_per_s` of all workers."""
+    """One line of the log; `eta_s` and `seconds` in seconds, `tokens_per_s` of all workers.
+
+    `agreement` is the last validation's, 0..1; -1 where there was none.
+    """
 
     step: int
     steps: int
@@ -83,49 +101,10 @@ class Progress:
     tokens_per_s: float
     seconds: float
     eta_s: float
+    agreement: float = -1.0
 
 
 Report = Callable[[Progress, Callable[[Path], None] | None], None]
-
-
-class Optimisers:
-    """Muon for the matrices inside the layers, AdamW for everything else, one schedule for both."""
-
-    def __init__(self, model: nn.Module, config: FitConfig) -> None:
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for name, parameter in model.named_parameters():
-            inside = parameter.ndim == 2 and "embed" not in name and "head" not in name
-            if parameter.requires_grad:
-                (matrices if inside else others).append(parameter)
-        self.config = config
-        self.all: list[torch.optim.Optimizer] = []
-        if matrices:
-            self.all.append(torch.optim.Muon(matrices, lr=config.muon_rate, weight_decay=0.0))
-        self.all.append(
-            torch.optim.AdamW(others, lr=config.adamw_rate, betas=(0.9, 0.95), weight_decay=0.0)
-        )
-        self.peaks = [group["lr"] for one in self.all for group in one.param_groups]
-
-    def step(self, number: int) -> float:
-        """One update at the rate of step `number`; gives the schedule's share of the peak rate."""
-        share = schedule(number, self.config)
-        groups = (group for one in self.all for group in one.param_groups)
-        for group, peak in zip(groups, self.peaks, strict=True):
-            group["lr"] = peak * share
-        for one in self.all:
-            one.step()
-            one.zero_grad(set_to_none=True)
-        return share
-
-
-def schedule(step: int, config: FitConfig) -> float:
-    """The share of the peak rate at a step: linear warm-up, then linear decay to `final`."""
-    warmup = min(config.warmup, max(1, config.steps // 4))
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / max(1, config.steps - warmup)
-    return 1.0 - (1.0 - config.final) * done
 
 
 def fit(
@@ -135,47 +114,120 @@ def fit(
     workers: Workers | None = None,
     report: Report | None = None,
     resume: Path | None = None,
+    validate: Callable[[], float] | None = None,
 ) -> Place:
     """Trains `learner.model` in place; gives where the run ended.
 
     `report` gets a Progress every `log_every` steps and, every `checkpoint_every`, a function that
-    writes a checkpoint folder, which a later call takes as `resume`. Raises SetupError on a loss
-    that is not finite.
+    writes a checkpoint folder, which a later call takes as `resume`. `validate` gives the agreement
+    of `learner.model` with the teacher, 0..1; the first worker is asked. Raises SetupError on a
+    loss that is not finite and where memory does not suffice.
     """
     workers = workers or Workers()
     if not len(learner.examples):
         raise SetupError("no training examples", todo="check the dataset and train.max_input")
     learner.model.to(workers.device)
-    optimisers = Optimisers(learner.model, config)
-    place = restore(resume, learner.model, optimisers) if resume else Place()
+    optimisers = Optimisers(learner.model, config, scaler=_scaler(config, workers.device))
+    place, best = restore(resume, learner.model, optimisers) if resume else (Place(), Best())
+    if config.gradient_checkpointing:
+        _checkpoint_gradients(learner.model)
     model = workers.wrap(learner.model)
     model.train()
     meter = _Meter(config, place.step)
     batches = _mine(learner.examples, config, place, workers)
     while place.step < config.steps:
-        loss, tokens = 0.0, 0
-        for part in range(config.accumulate):
-            rows, active = next(batches)
-            last = part == config.accumulate - 1
-            with _no_sync(model, last), _autocast(config, workers.device):
-                value, count = learner.loss(model, rows, workers.device)
-                scaled = value * (active / config.accumulate)
-            scaled.backward()
-            loss += float(value.detach()) / config.accumulate
-            tokens += count
+        with _memory(config):
+            loss, tokens = _update(learner, model, batches, config, workers, optimisers)
         _check(loss, place.step)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         rate = optimisers.step(place.step)
         place.step += 1
         meter.add(loss, tokens * workers.count)
-        if report and (place.step % config.log_every == 0 or place.step == config.steps):
+        ended = place.step == config.steps
+        if validate and config.validate_every:
+            if ended or place.step % config.validate_every == 0:
+                meter.agreement = _validated(validate, model, workers)
+                best.note(meter.agreement, place.step, learner.model, keep=workers.rank == 0)
+            ended = ended or 0 < config.patience <= best.waited
+        if report and (place.step % config.log_every == 0 or ended):
             save = None
-            if place.step % config.checkpoint_every == 0 or place.step == config.steps:
-                save = _saver(
-                    learner.model, optimisers, Place(place.step, place.epoch, place.batch)
-                )
+            if place.step % config.checkpoint_every == 0 or ended:
+                now = Place(place.step, place.epoch, place.batch)
+                save = Saver(learner.model, optimisers, now, best)
             report(meter.line(place.step, rate), save)
+        if ended:
+            break
+    if best.weights is not None:
+        load_trained(learner.model, best.weights)
     return place
+
+
+def _update(
+    learner: Learner,
+    model: nn.Module,
+    batches: Iterator[tuple[Any, float]],
+    config: FitConfig,
+    workers: Workers,
+    optimisers: Optimisers,
+) -> tuple[float, int]:
+    """Adds the gradients of one step; gives its mean loss and its tokens."""
+    total, tokens = 0.0, 0
+    for part in range(config.accumulate):
+        rows, active = next(batches)
+        last = part == config.accumulate - 1
+        with _no_sync(model, last):
+            with _autocast(config, workers.device):
+                value, count = learner.loss(model, rows, workers.device)
+                scaled = value * (active / config.accumulate)
+            if optimisers.scaler is not None:
+                scaled = optimisers.scaler.scale(scaled)
+            scaled.backward()
+        total += float(value.detach()) / config.accumulate
+        tokens += count
+    return total, tokens
+
+
+def _validated(validate: Callable[[], float], model: nn.Module, workers: Workers) -> float:
+    model.eval()
+    found = validate() if workers.rank == 0 else 0.0
+    model.train()
+    return workers.agreed(found)
+
+
+def _scaler(config: FitConfig, device: torch.device) -> Any:
+    """Loss scaling, which fp16 needs and CPUs do not have."""
+    if not config.fp16:
+        return None
+    if device.type != "cuda":
+        raise SetupError(
+            f"train.fit.fp16=true on {device.type}",
+            expected="a GPU",
+            todo="set fit.fp16=false fit.bf16=true, or gpu=true",
+        )
+    return torch.amp.GradScaler("cuda")
+
+
+def _checkpoint_gradients(model: nn.Module) -> None:
+    inner: Any = getattr(model, "encoder", model) if hasattr(model, "head") else model
+    if hasattr(inner, "enable_input_require_grads"):
+        inner.enable_input_require_grads()  # else a frozen base gives adapters no gradient
+    inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+@contextmanager
+def _memory(config: FitConfig) -> Iterator[None]:
+    """Turns an allocation that failed into advice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as problem:
+        text = str(problem)
+        lacking = ("out of memory", "allocate memory", "not enough memory")
+        if not isinstance(problem, MemoryError) and not any(one in text for one in lacking):
+            raise
+        raise SetupError(
+            f"out of memory at fit.batch_tokens={config.batch_tokens}: {text[:160]}",
+            todo=f"set fit.batch_tokens={max(256, config.batch_tokens // 2)}"
+            f" fit.accumulate={config.accumulate * 2}, or fit.gradient_checkpointing=true",
+        ) from None
 
 
 def _mine(
@@ -203,7 +255,9 @@ def _mine(
 
 
 def _autocast(config: FitConfig, device: torch.device) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, torch.bfloat16) if config.bf16 else nullcontext()
+    if not (config.bf16 or config.fp16):
+        return nullcontext()
+    return torch.autocast(device.type, torch.float16 if config.fp16 else torch.bfloat16)
 
 
 def _no_sync(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
@@ -229,6 +283,7 @@ class _Meter:
         self.began = self.mark = time.monotonic()
         self.losses: list[float] = []
         self.tokens = 0
+        self.agreement = -1.0
 
     def add(self, loss: float, tokens: int) -> None:
         self.losses.append(loss)
@@ -245,32 +300,14 @@ class _Meter:
             tokens_per_s=self.tokens / max(1e-9, now - self.mark),
             seconds=now - self.began,
             eta_s=pace * (self.config.steps - step),
+            agreement=self.agreement,
         )
         self.losses, self.tokens, self.mark = [], 0, now
         return line
 
 
-def _saver(model: nn.Module, optimisers: Optimisers, place: Place) -> Callable[[Path], None]:
-    def save(folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            "model": model.state_dict(),
-            "optimisers": [one.state_dict() for one in optimisers.all],
-            "place": [place.step, place.epoch, place.batch],
-            "rng": torch.get_rng_state(),
-        }
-        temporary = folder / "state.pt.tmp"
-        torch.save(state, temporary)
-        temporary.rename(folder / "state.pt")
-
-    return save
-
-
-def restore(folder: Path, model: nn.Module, optimisers: Optimisers) -> Place:
-    """Loads a checkpoint into model and optimisers; gives the place it was written at."""
-    state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
-    model.load_state_dict(state["model"])
-    for one, saved in zip(optimisers.all, state["optimisers"], strict=True):
-        one.load_state_dict(saved)
-    torch.set_rng_state(state["rng"])
-    return Place(*state["place"])
+def from_first(value: float, device: torch.device) -> float:
+    """The first worker's number, on every worker of a run."""
+    held = torch.tensor([value], dtype=torch.float64, device=device)
+    torch.distributed.broadcast(held, 0)
+    return float(held.item())

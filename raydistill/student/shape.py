@@ -1,7 +1,8 @@
 """Shapes: the sizes a student comes in, and the untrained model of each.
 
-A student is an encoder (skip) or a sequence-to-sequence model with a deep encoder and a shallow
-decoder (extract): every output token costs one pass through the decoder alone.
+A student is an encoder (skip), a sequence-to-sequence model with a deep encoder and a shallow
+decoder (extract: every output token costs one pass through the decoder alone), or a decoder of
+Llama form by one dial, its depth (extract, where other engines are to read it).
 """
 
 from dataclasses import dataclass
@@ -15,26 +16,41 @@ from transformers import (
     BartForConditionalGeneration,
     BertConfig,
     BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     MBartConfig,
     MBartForConditionalGeneration,
 )
 
 from raydistill.errors import SetupError
+from raydistill.frame import DECODER, ENCODER, SEQ2SEQ
 from raydistill.tokenizer import BOS, EOS, PAD, Tokenizer
 
 
 class Kind(Enum):
-    """What a student does: `encoder` classifies (skip), `seq2seq` writes answers (extract)."""
+    """What a student does: `encoder` classifies (skip), the others write answers (extract)."""
 
-    encoder = "encoder"
-    seq2seq = "seq2seq"
+    encoder = ENCODER
+    seq2seq = SEQ2SEQ
+    decoder = DECODER
+
+
+_HEAD = 64  # dimensions of a decoder's attention head
 
 
 @dataclass(kw_only=True, slots=True)
 class Shape:
-    """The size of a student from scratch; `width` in dimensions, layers and heads as counts."""
+    """The size of a student; `width` in dimensions, layers and heads as counts.
+
+    `depth` sets a decoder's layers and heads to itself and its width to 64 times that. `base` is a
+    pretrained model's folder or hub name, which has its own size; `prompt` puts the task's
+    instruction before each sentence, which a student that is trained on one task does without.
+    """
 
     kind: Kind
+    depth: int = 0
+    base: str = ""
+    prompt: bool = False
     width: int = 192
     layers: int = 3
     decoder_layers: int = 1
@@ -44,6 +60,8 @@ class Shape:
     pre_norm: bool = False
 
     def __post_init__(self) -> None:
+        if self.depth:
+            self.width, self.layers, self.heads = _HEAD * self.depth, self.depth, self.depth
         if self.width % self.heads:
             raise SetupError(
                 f"student.width={self.width} with student.heads={self.heads}",
@@ -57,6 +75,10 @@ def model(shape: Shape, tokenizer: Tokenizer, *, classes: int = 2, seed: int = 0
     torch.manual_seed(seed)
     if shape.kind is Kind.encoder:
         return Classifier(_encoder(shape, tokenizer), classes)
+    if shape.kind is Kind.decoder:
+        made = _decoder(shape, tokenizer)
+        plain_attention(made)
+        return made
     made = _seq2seq(shape, tokenizer)
     plain_attention(made)
     _tie_positions(made, tokenizer)
@@ -132,6 +154,27 @@ def _seq2seq(shape: Shape, tokenizer: Tokenizer) -> nn.Module:
         tokenizer_class="PreTrainedTokenizerFast",
     )
     return kind(made)
+
+
+def _decoder(shape: Shape, tokenizer: Tokenizer) -> nn.Module:
+    """Twelve times width squared a layer: SwiGLU of 8/3 the width, in whole multiples of 64."""
+    config: Any = LlamaConfig
+    inner = -(-8 * shape.width // (3 * 64)) * 64
+    made = config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        intermediate_size=inner,
+        max_position_embeddings=shape.max_input + shape.max_output,
+        tie_word_embeddings=False,
+        attention_dropout=0.0,
+        pad_token_id=tokenizer.id(PAD),
+        bos_token_id=tokenizer.id(BOS),
+        eos_token_id=tokenizer.id(EOS),
+    )
+    return LlamaForCausalLM(made)
 
 
 class Classifier(nn.Module):

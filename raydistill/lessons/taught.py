@@ -1,0 +1,33 @@
+"""Taught: which rows of a dataset an extractor learns from, and their copies under other names."""
+
+import numpy as np
+import pyarrow as pa
+
+from raydistill.dataset import Dataset
+from raydistill.lessons import invented, variations
+
+
+def taught(data: Dataset, *, negatives: float, copies: int, seed: int) -> pa.Table:
+    """All rows with an event, `negatives` without for each, and `copies` under invented names."""
+    lessons = chosen(data.table("train"), negatives)
+    if not copies:
+        return lessons
+    return pa.concat_tables([lessons, _copies(lessons, data, copies, seed)])
+
+
+def chosen(rows: pa.Table, negatives: float) -> pa.Table:
+    """All rows with an event and the first of those without, in the dataset's (shuffled) order."""
+    keep = np.asarray(rows["keep"])
+    count = int(keep.sum() * negatives)
+    without = np.flatnonzero(~keep)[:count]
+    return rows.take(pa.array(np.sort(np.concatenate([np.flatnonzero(keep), without]))))
+
+
+def _copies(lessons: pa.Table, data: Dataset, number: int, seed: int) -> pa.Table:
+    """Copies of the lessons under invented names and, where answers can follow, other figures."""
+    copies = invented.copies(lessons, data.task, number=number, seed=seed)
+    kinds = ("amounts", "years", "days")
+    changed = variations.varied(copies, data.task, 1.0, seed, kinds=kinds)
+    replaced = {id.removesuffix("~v") for id in changed["id"].to_pylist()}
+    kept = [id not in replaced for id in copies["id"].to_pylist()]
+    return pa.concat_tables([changed, copies.filter(pa.array(kept, pa.bool_()))])

@@ -1,0 +1,187 @@
+"""Formats: one master in every form it can be served in, side by side: size, speed, agreement."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from raydistill import engine, gguf_form
+from raydistill.answer import Answer
+from raydistill.engine import Generated
+from raydistill.errors import AnswerError, SetupError
+from raydistill.stages.extract import Extract
+from raydistill.student.folder import Card
+from raydistill.student.masters import Extractor
+from raydistill.target import decoded
+from raydistill.task import Task
+from raydistill.tokenizer import Encoded
+
+SAFETENSORS = "safetensors"
+FORMATS = (*engine.QUANTISATIONS, *gguf_form.FORMATS, SAFETENSORS)
+Answers = Sequence[Answer | AnswerError]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One form of a student. Agreements are shares, 0..1, of sentences with the same whole answer.
+
+    Speed and agreements are null where `note` says why they were not measured.
+    """
+
+    format: str
+    mib: float
+    sentences_per_second: float | None = None
+    master: float | None = None
+    teacher: float | None = None
+    note: str = ""
+
+    def passes(self, parity: float) -> bool:
+        """Whether it differs from its master on at most `parity` of the sentences."""
+        return self.master is not None and 1 - self.master <= parity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Sentences with the teacher's answers and the master's, and how fast the master gave them."""
+
+    texts: list[str]
+    teacher: Answers
+    master: Answers
+    master_seconds: float
+
+
+def sample(
+    student: Path, task: Task, texts: list[str], answers: list[str], *, threads: int
+) -> Sample:
+    """The sample of these sentences; the master answers them here."""
+    teacher = [task.parse(answer, text) for answer, text in zip(answers, texts, strict=True)]
+    master = Extractor(student, threads=threads)
+    began = time.perf_counter()
+    said = master.answers(texts)
+    seconds = time.perf_counter() - began
+    return Sample(texts=texts, teacher=teacher, master=said, master_seconds=seconds)
+
+
+def table(
+    student: Path,
+    card: Card,
+    task: Task,
+    some: Sample,
+    formats: Sequence[str],
+    out: Path,
+    *,
+    threads: int,
+) -> list[Row]:
+    """A row for each of `formats`; their files stay in folders of their names below `out`."""
+    unknown = [one for one in formats if one not in FORMATS]
+    if unknown:
+        raise SetupError(
+            f"publish.formats={','.join(unknown)}",
+            expected=" | ".join(FORMATS),
+            todo="correct formats=",
+        )
+    return [_row(student, card, task, some, one, out / one, threads) for one in formats]
+
+
+def _row(
+    student: Path, card: Card, task: Task, some: Sample, form: str, folder: Path, threads: int
+) -> Row:
+    size: dict[str, Any] = {
+        "threads": threads,
+        "max_input": card.shape["max_input"],
+        "max_output": card.shape["max_output"],
+    }
+    if form == SAFETENSORS:
+        _copied(student, folder)
+        seconds = some.master_seconds
+        return _compared(form, folder, some, some.master, seconds)
+    if form in gguf_form.FORMATS:
+        file = gguf_form.write(student, folder, form)
+        try:
+            generator = gguf_form.GgufGenerator(folder, **size)
+        except SetupError as problem:
+            return Row(form, file.stat().st_size / 2**20, note=problem.found)
+        stage = Extractor(student, threads=threads)
+
+        def asked(texts: list[str]) -> Answers:
+            encoded = stage.tokenizer.encode(texts)
+            return _decoded(stage, encoded, generator(encoded))
+
+        return _timed(form, folder, some, asked)
+    engine.convert(student, folder, quantisation=form)
+    extract = Extract(folder, task, target=card.target, **size)
+    return _timed(form, folder, some, lambda texts: [one.answer for one in extract.answers(texts)])
+
+
+def _decoded(master: Extractor, encoded: list[Encoded], made: list[Generated]) -> Answers:
+    pairs = zip(encoded, made, strict=True)
+    return [decoded(master.target, said.tokens, one.source) for one, said in pairs]
+
+
+def _timed(form: str, folder: Path, some: Sample, asked: Callable[[list[str]], Answers]) -> Row:
+    asked(some.texts[:8])
+    began = time.perf_counter()
+    said = asked(some.texts)
+    return _compared(form, folder, some, said, time.perf_counter() - began)
+
+
+def _compared(form: str, folder: Path, some: Sample, said: Answers, seconds: float) -> Row:
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return Row(
+        form,
+        size / 2**20,
+        len(said) / max(1e-9, seconds),
+        _same(said, some.master),
+        _same(said, some.teacher),
+    )
+
+
+def _same(one: Answers, other: Answers) -> float:
+    """The share of equal answers; errors are equal when they say the same."""
+    same = [
+        str(a) == str(b) if isinstance(a, AnswerError) else a == b
+        for a, b in zip(one, other, strict=True)
+    ]
+    return sum(same) / max(1, len(same))
+
+
+def _copied(student: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for file in student.iterdir():
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
+
+
+def fastest(rows: Sequence[Row], parity: float) -> Row:
+    """The fastest form that a release can hold and that passes; SetupError where none does."""
+    passing = [one for one in rows if one.format in engine.QUANTISATIONS and one.passes(parity)]
+    if not passing:
+        said = ", ".join(f"{one.format} {1 - (one.master or 0):.2%}" for one in rows)
+        raise SetupError(
+            f"no format agrees with its master: {said} differ",
+            expected=f"at most {parity:.2%}",
+            todo="add float32 to formats, or train longer",
+        )
+    return max(passing, key=lambda one: one.sentences_per_second or 0.0)
+
+
+def printed(rows: Sequence[Row], parity: float) -> str:
+    """The rows as a table for a terminal."""
+    lines = [f"{'format':14}{'MiB':>9}{'sentences/s':>13}{'master':>9}{'teacher':>9}"]
+    for one in rows:
+        if one.sentences_per_second is None or one.master is None or one.teacher is None:
+            lines.append(f"{one.format:14}{one.mib:9.1f}  {one.note}")
+            continue
+        lines.append(
+            f"{one.format:14}{one.mib:9.1f}{one.sentences_per_second:13,.0f}{one.master:9.1%}"
+            f"{one.teacher:9.1%}{'' if one.passes(parity) else '  below the gate'}"
+        )
+    return "\n".join(lines)
+
+
+def spec(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as JSON."""
+    return [asdict(one) for one in rows]

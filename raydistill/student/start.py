@@ -1,0 +1,126 @@
+"""Start: what a run begins with: the untrained or pretrained student, its tokenizer and frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from raydistill.errors import AnswerError, SetupError
+from raydistill.frame import Frame, scratch
+from raydistill.student.decoder import DecoderLearner
+from raydistill.student.examples import Examples
+from raydistill.student.fit import Learner
+from raydistill.student.folder import ClassificationLearner, ExtractionLearner
+from raydistill.student.lora import LoraConfig, adapted, loading
+from raydistill.student.pretrained import add_tokens, base, instructed, pretrained
+from raydistill.student.shape import Kind, Shape, model
+from raydistill.target import Target
+from raydistill.task import Task
+from raydistill.tokenizer import Tokenizer
+
+_FAITHFUL = 0.98  # share of answers that a tokenizer must write and read back unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A student before its first step; `target` is None for a classifier."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    frame: Frame
+    target: Target | None
+
+
+def start(
+    shape: Shape,
+    task: Task,
+    tokenizer: Tokenizer,
+    *,
+    target: str,
+    positions: int,
+    seed: int,
+    lora: LoraConfig | None = None,
+) -> Start:
+    """The student of `shape`; one from scratch takes the dataset's `tokenizer` and `positions`."""
+    lora = lora or LoraConfig()
+    if not shape.base:
+        if lora.rank:
+            raise SetupError(
+                f"train.lora.rank={lora.rank} for a student from scratch",
+                todo="set student.base=, or lora.rank=0",
+            )
+        frame = scratch(shape.kind.value)
+        made = model(shape, tokenizer, seed=seed)
+        return Start(
+            made, tokenizer, frame, _target(shape, task, tokenizer, frame, target, positions)
+        )
+    config, tokenizer, frame = base(shape)
+    if shape.prompt:
+        frame = instructed(frame, tokenizer, task.instruction)
+    written = _target(shape, task, tokenizer, frame, target, shape.max_input)
+    added = written.tokens() if written else []
+    made: Any = pretrained(shape, config, tokenizer, added, seed=seed, **loading(lora))
+    if lora.rank:
+        if shape.kind is Kind.encoder:
+            raise SetupError("train.lora for a skip classifier", todo="set lora.rank=0")
+        made = adapted(made, lora, add_tokens(made, tokenizer, added))
+    return Start(made, tokenizer, frame, written)
+
+
+def _target(
+    shape: Shape, task: Task, tokenizer: Tokenizer, frame: Frame, kind: str, positions: int
+) -> Target | None:
+    if shape.kind is Kind.encoder:
+        return None
+    return task.target(
+        kind,
+        positions=positions if frame.positions is None else frame.positions,
+        spell=tokenizer.spell,
+        unspell=tokenizer.unspell,
+    )
+
+
+def learner(begun: Start, examples: Examples, *, pack: int = 0) -> Learner:
+    """What teaches this student these examples."""
+    frame, tokenizer = begun.frame, begun.tokenizer
+    if frame.kind == Kind.decoder.value:
+        return DecoderLearner(begun.model, examples, tokenizer, frame=frame, pack=pack)
+    if pack:
+        raise SetupError(
+            f"train.fit.pack={pack} for a student of kind {frame.kind}",
+            expected="a decoder",
+            todo="set fit.pack=0",
+        )
+    kind = ClassificationLearner if frame.kind == Kind.encoder.value else ExtractionLearner
+    return kind(begun.model, examples, tokenizer, pad=frame.pad)
+
+
+def refuse_unfaithful(
+    begun: Start, task: Task, rows: Sequence[tuple[str, str]], target: str
+) -> None:
+    """Raises SetupError where the tokenizer cannot write `rows`' (text, answer) in this target.
+
+    A T5 vocabulary, for one, has no braces: JSON comes back from it as unknown tokens.
+    """
+    if begun.target is None or not rows:
+        return
+    tokenizer, kept = begun.tokenizer, []
+    for text, json in rows:
+        source = tokenizer.encode([text])[0].source
+        answer = task.parse(json, text)
+        ids = tokenizer.ids(begun.target.encode(answer, source))
+        try:
+            again = begun.target.decode([tokenizer.token(one) for one in ids], source)
+        except AnswerError:
+            kept.append(False)
+            continue
+        kept.append(again == answer)
+    share = float(np.mean(kept))
+    if share < _FAITHFUL:
+        raise SetupError(
+            f"the student's tokenizer gives back {share:.0%} of answers written as target={target}",
+            expected=f"at least {_FAITHFUL:.0%}",
+            todo="set another target= (compact | literal | json), or another student.base",
+        )

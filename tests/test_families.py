@@ -1,0 +1,156 @@
+"""Every family of students: trained a few steps, exported, and answering as its master does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from raydistill import engine, train
+from raydistill.errors import SetupError
+from raydistill.frame import DECODER, scratch
+from raydistill.stages.extract import Extract
+from raydistill.student import folder as students
+from raydistill.student.decoder import DecoderLearner
+from raydistill.student.examples import Examples, Ragged
+from raydistill.student.fit import FitConfig
+from raydistill.student.masters import Extractor, Skip
+from raydistill.student.optimise import Optimiser
+from raydistill.student.shape import Kind, Shape, model
+from raydistill.tokenizer import Tokenizer
+from tests import bases
+from tests.fix_tiny import Tiny
+
+GENTLE = {"optimiser": Optimiser.adamw, "adamw_rate": 1e-3}
+FIT = {"steps": 3, "batch_tokens": 800, "bf16": False, "log_every": 1, "warmup": 1}
+
+
+def _trained(tiny: Tiny, out: Path, shape: Shape, **settings) -> Path:
+    fit = FitConfig(**FIT | settings.pop("fit", {}))
+    config = train.Config(
+        dataset=str(tiny.dataset.folder), out=str(out), student=shape, fit=fit,
+        workers=0, threads=1, negatives=0.1, **settings,
+    )  # fmt: skip
+    return train.run(config)
+
+
+def _answers_as_its_master(tiny: Tiny, student: Path, tmp_path: Path) -> None:
+    """The exported student's tokens and scores on a few sentences are those of the master."""
+    engine.convert(student, tmp_path / "engine", quantisation="float32")
+    card = students.card(student)
+    stage = Extract(
+        tmp_path / "engine", tiny.dataset.task, target=card.target, threads=1,
+        max_input=card.shape["max_input"], max_output=card.shape["max_output"],
+    )  # fmt: skip
+    texts = tiny.dataset.table("val")["text"].to_pylist()[:12]
+    encoded = stage.tokenizer.encode(texts)
+    master = Extractor(student)
+    expected = master.tokens(encoded)
+    made = stage.generator(encoded)
+    assert [one.tokens for one in made] == expected
+    assert any(expected)
+    assert all(one.answer is not None for one in stage.answers(texts))
+
+
+def test_a_decoder_from_scratch_answers_as_its_master_does(tiny: Tiny, tmp_path: Path) -> None:
+    shape = Shape(kind=Kind.decoder, depth=1, max_input=96, max_output=24)
+    assert (shape.width, shape.layers, shape.heads) == (64, 1, 1)
+    student = _trained(tiny, tmp_path / "student", shape, max_dropped=1.0)
+    _answers_as_its_master(tiny, student, tmp_path)
+
+
+CAUSAL = ("llama", "mistral", "qwen2", "phi3", "gemma")
+SEQ2SEQ = ("t5", "flan_t5", "bart")
+
+
+def _base(tiny: Tiny, folder: Path, form: str) -> str:
+    return str(bases.made(folder, form, tiny.dataset.table("train")["text"].to_pylist()[:200]))
+
+
+@pytest.mark.parametrize("form", [*CAUSAL, *SEQ2SEQ])
+def test_a_pretrained_student_answers_as_its_master_does(
+    tiny: Tiny, tmp_path: Path, form: str
+) -> None:
+    kind = Kind.decoder if form in CAUSAL else Kind.seq2seq
+    base = _base(tiny, tmp_path / "base", form)
+    shape = Shape(kind=kind, base=base, max_input=160, max_output=24)
+    student = _trained(tiny, tmp_path / "student", shape, max_dropped=1.0, fit=GENTLE)
+    frame = students.card(student).frame
+    assert frame.positions == (None if form == "bart" else 0)
+    _answers_as_its_master(tiny, student, tmp_path)
+
+
+def test_a_pretrained_encoder_skips_as_its_master_does(tiny: Tiny, tmp_path: Path) -> None:
+    base = _base(tiny, tmp_path / "base", "bert")
+    shape = Shape(kind=Kind.encoder, base=base, max_input=32)
+    student = _trained(tiny, tmp_path / "student", shape, max_cut=1.0, fit=GENTLE)
+    assert students.card(student).frame.before == ("<s>",)
+    engine.convert(student, tmp_path / "engine", quantisation="float32")
+    texts = tiny.dataset.table("val")["text"].to_pylist()[:20]
+    scorer = engine.SkipScorer(tmp_path / "engine", threads=1, max_input=32)
+    made = scorer(Tokenizer.load(tmp_path / "engine").batch_ids(texts))
+    assert made.tolist() == pytest.approx(Skip(student).scores(texts), abs=1e-4)
+
+
+@pytest.mark.parametrize("target", ["literal", "json"])
+def test_a_decoder_writes_every_target(tiny: Tiny, tmp_path: Path, target: str) -> None:
+    base = _base(tiny, tmp_path / "base", "llama")
+    shape = Shape(kind=Kind.decoder, base=base, prompt=True, max_input=480, max_output=30)
+    student = _trained(
+        tiny, tmp_path / "student", shape, max_dropped=1.0, target=target, fit=GENTLE
+    )
+    assert len(students.card(student).frame.before) > 50
+    _answers_as_its_master(tiny, student, tmp_path)
+
+
+def test_a_base_of_another_form_is_refused_with_the_forms_that_can(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    base = _base(tiny, tmp_path / "base", "gpt2")
+    for kind, named in ((Kind.decoder, "qwen2"), (Kind.seq2seq, "t5"), (Kind.encoder, "bert")):
+        with pytest.raises(SetupError, match=f"of form 'gpt2'(.|\n)*{named}"):
+            _trained(tiny, tmp_path / "student", Shape(kind=kind, base=base))
+    with pytest.raises(SetupError, match="cannot be read"):
+        _trained(tiny, tmp_path / "student", Shape(kind=Kind.decoder, base=str(tmp_path / "no")))
+
+
+def _learner(pack: int) -> DecoderLearner:
+    texts = [f"notes of {i} dollars" + " and more" * (i % 5) for i in range(40)]
+    tokenizer = Tokenizer.learn(texts, [], vocabulary=300)
+    inputs = [tokenizer.batch_ids([text])[0] for text in texts]
+    examples = Examples(
+        Ragged.of(inputs), Ragged.of([one[-3 - at % 4 :] for at, one in enumerate(inputs)]), 0
+    )
+    shape = Shape(kind=Kind.decoder, depth=1, max_input=64, max_output=16)
+    return DecoderLearner(
+        model(shape, tokenizer), examples, tokenizer, frame=scratch(DECODER), pack=pack
+    )
+
+
+@pytest.mark.parametrize("pack", [0, 50, 200])
+def test_a_batch_has_the_loss_of_its_rows_alone_packed_or_not(pack: int) -> None:
+    learner = _learner(pack)
+    cpu = torch.device("cpu")
+    rows = np.arange(12)
+    together, tokens = learner.loss(learner.model, rows, cpu)
+    lengths = learner.examples.labels.lengths[rows]
+    alone = [float(learner.loss(learner.model, [row], cpu)[0]) for row in rows]
+    assert float(together) == pytest.approx(np.average(alone, weights=lengths), rel=1e-5)
+    assert tokens == learner.examples.costs[rows].sum()
+
+
+def test_the_loss_is_on_the_answer_only() -> None:
+    learner = _learner(0)
+    logits = []
+    learner.model.register_forward_hook(lambda _, __, out: logits.append(out.logits))
+    learner.loss(learner.model, [3], torch.device("cpu"))
+    assert logits[0].shape[1] == learner.examples.labels.lengths[3]
+    assert learner.examples.masked == pytest.approx(
+        learner.examples.inputs.lengths.sum() / learner.examples.costs.sum()
+    )
+
+
+def test_packing_is_for_decoders(tiny: Tiny, tmp_path: Path) -> None:
+    shape = Shape(kind=Kind.encoder, width=16, layers=1, heads=2, max_input=96)
+    with pytest.raises(SetupError, match="pack=64 for a student of kind encoder"):
+        _trained(tiny, tmp_path / "student", shape, fit={"pack": 64})

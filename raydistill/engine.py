@@ -79,6 +79,7 @@ class Generator:
         kind = ctranslate2.Generator if self.frame.kind == DECODER else ctranslate2.Translator
         self.model = _open(kind, folder, threads)
         self.limit, self.max_output = max_input - self.frame.width, max_output
+        self.min_output = min_output
 
     def __call__(self, sources: Sequence[Encoded], frame: Frame | None = None) -> list[Generated]:
         """The output of each sentence, in order; batches are cut by tokens, sorted by length.

@@ -60,7 +60,9 @@ class Decision(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     verdict: Literal["teacher", "student", "corrected", "dismissed", "open"]
-    reviewer: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*\S$")]
+    reviewer: Annotated[
+        str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f]$")
+    ]
     answer: dict[str, Any] | None = None
 
 

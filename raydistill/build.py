@@ -35,9 +35,10 @@ from raydistill.lessons.plan import BOILERPLATE, EASY, EVENT, HARD, Plan, Splits
 from raydistill.lessons.reading import Gathered, Wish, gathered
 from raydistill.lessons.steps import REJECTS, Choose, Chosen, Classify, Label, Write, Written
 from raydistill.progress import Progress
-from raydistill.source import SourceConfig
+from raydistill.questions import lessons as mixed
+from raydistill.source import SourceConfig, SourceKind
 from raydistill.task import Task
-from raydistill.tasks import TASKS
+from raydistill.tasks import MIXTURES, TASKS
 from raydistill.tokenizer import Tokenizer
 
 Made = TypeVar("Made")
@@ -95,10 +96,9 @@ class Config:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise SetupError(
-                f"task={self.task}", expected=" | ".join(sorted(TASKS)), todo="set task=NAME"
-            )
+        if self.task not in TASKS and self.task not in MIXTURES:
+            known = " | ".join(sorted([*TASKS, *MIXTURES]))
+            raise SetupError(f"task={self.task}", expected=known, todo="set task=NAME")
         if min(self.hard, self.boilerplate, self.negatives) < 0 or self.hard + self.boilerplate > 1:
             raise SetupError(
                 f"hard={self.hard}, boilerplate={self.boilerplate}, negatives={self.negatives}",
@@ -112,7 +112,8 @@ class Config:
                 f" repeats={self.repeats}",
                 expected="near in 0.5..1, sample >= 0, workers >= 1, repeats >= 2",
             )
-        names = {one.name for one in TASKS[self.task].fields}
+        tasks = MIXTURES.get(self.task) or (TASKS[self.task],)
+        names = {one.name for task in tasks for one in task.fields}
         if self.confidence and "confidence" not in names:
             raise SetupError(f"confidence={self.confidence}", expected="a task with confidence")
 
@@ -121,6 +122,8 @@ def run(config: Config) -> Dataset:
     """Builds the dataset of `config`; prints what is in it."""
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    if config.task in MIXTURES:
+        return _mixture(config, out)
     with ExitStack() as stack:
         # Beside the dataset, not in /tmp: it is as large as the rows.
         name = f".{out.name}."
@@ -134,6 +137,29 @@ def run(config: Config) -> Dataset:
         made = _Build(config, read, processes).dataset()
     print_account(made)
     return made
+
+
+def _mixture(config: Config, out: Path) -> Dataset:
+    """The dataset of several tasks, whose rows lie in one file: see questions.lessons."""
+    source = config.source
+    if source.kind is not SourceKind.rows or source.path is None:
+        raise SetupError(
+            f"task={config.task} with source.kind={source.kind.value}",
+            expected="a file of id, group, task, text, answer",
+            todo="set source=rows source.path=FILE",
+        )
+    split = config.split
+    splits = Splits(config.seed, split.val, split.test, _holdout(split.holdout))
+    return mixed.build(
+        mixed.read(Path(source.path)),
+        MIXTURES[config.task],
+        out,
+        split=lambda group: SPLITS[int(splits.of([group], [None])[0])],
+        vocabulary=config.vocabulary,
+        positions=config.positions,
+        seed=config.seed,
+        facts={"source": {"rows": source.path}},
+    )
 
 
 def _plan(config: Config, work: Path) -> Plan:

@@ -2,7 +2,7 @@
 
 train/ val/ test/   Parquet of SCHEMA
 tokenizer.json      learned on train
-task.json           the task with its vocabularies frozen
+task.json           the task with its vocabularies frozen; a list of them for a mixture
 keywords.txt        the prefilter, to be edited by hand where needed
 dataset.json        inputs, snapshot, counts, filters, seed, fingerprints; written last
 """
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from raydistill.digest import sha256
 from raydistill.errors import SetupError
-from raydistill.task import Task, task
+from raydistill.task import Task, named, specs, tasks
 from raydistill.tokenizer import Tokenizer
 
 MANIFEST = "dataset.json"
@@ -54,11 +54,21 @@ def split_of(group: str, *, seed: int, val: float, test: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A finished dataset folder."""
+    """A finished dataset folder. A mixture has more `tasks` than its first, `task`."""
 
     folder: Path
     manifest: dict[str, Any]
     task: Task
+    others: tuple[Task, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Every task that its rows answer."""
+        return (self.task, *self.others)
+
+    def task_named(self, name: str) -> Task:
+        """One of its tasks. Raises SetupError where it has none of this name."""
+        return named(self.tasks, name)
 
     @property
     def fingerprint(self) -> str:
@@ -86,16 +96,27 @@ class Dataset:
 
 
 def write(
-    folder: Path, fill: Callable[[Path], dict[str, Any]], *, task: Task, tokenizer: Tokenizer
+    folder: Path,
+    fill: Callable[[Path], dict[str, Any]],
+    *,
+    task: Task,
+    tokenizer: Tokenizer,
+    others: tuple[Task, ...] = (),
 ) -> Dataset:
-    """Writes a dataset under a temporary name; `fill` writes its parts and gives the manifest."""
+    """Writes a dataset under a temporary name; `fill` writes its parts and gives the manifest.
+
+    `others` are the further tasks of a mixture.
+    """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     manifest = fill(temporary)
     tokenizer.save(temporary)
-    (temporary / "task.json").write_text(json.dumps(task.spec(), indent=2, ensure_ascii=False))
-    manifest["task"] = {"name": task.name, "fingerprint": task.fingerprint, "shape": task.shape}
+    spec = specs((task, *others))
+    (temporary / "task.json").write_text(json.dumps(spec, indent=2, ensure_ascii=False))
+    manifest["task"] = _facts(task)
+    if others:
+        manifest["tasks"] = [_facts(one) for one in (task, *others)]
     manifest["files"] = _hashes(temporary)
     stable = [manifest["files"], manifest["task"]]
     digest = hashlib.sha256(json.dumps(stable, sort_keys=True).encode())
@@ -106,6 +127,10 @@ def write(
         shutil.rmtree(folder)
     temporary.rename(folder)
     return open_(folder)
+
+
+def _facts(one: Task) -> dict[str, str]:
+    return {"name": one.name, "fingerprint": one.fingerprint, "shape": one.shape}
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -122,5 +147,5 @@ def open_(folder: Path) -> Dataset:
             expected="a folder written by build",
             todo="run build, or set dataset=",
         )
-    spec = json.loads((folder / "task.json").read_text())
-    return Dataset(folder, json.loads(file.read_text()), task(spec))
+    first, *others = tasks(json.loads((folder / "task.json").read_text()))
+    return Dataset(folder, json.loads(file.read_text()), first, tuple(others))

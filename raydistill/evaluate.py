@@ -23,6 +23,8 @@ from raydistill.proof.compare import MEASURES, Answers, measured, scores, side, 
 from raydistill.proof.cost import Config as CostConfig
 from raydistill.proof.judge import Judged, judge
 from raydistill.proof.waterfall import prefilter_losses, skip_curve, waterfall
+from raydistill.questions import report as tasks_report
+from raydistill.questions.answering import Answerer
 from raydistill.release import Release
 from raydistill.score import Scored, tally
 from raydistill.task import Task
@@ -58,6 +60,9 @@ def run(config: Config) -> dict[str, Any]:
     """Writes report.json, .md and .html to `config.out`; prints and gives the report."""
     data = dataset.open_(Path(config.dataset))
     opened = release.verify(Path(config.release), expected=data.task)
+    if data.others:
+        answerer = Answerer(opened, threads=config.threads)
+        return tasks_report.evaluate(data, answerer, config.split, Path(config.out))
     rows = data.table(config.split)
     if not len(rows):
         raise SetupError(

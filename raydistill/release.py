@@ -18,7 +18,7 @@ from typing import Any
 import raydistill
 from raydistill.digest import sha256
 from raydistill.errors import SetupError
-from raydistill.task import Task, task
+from raydistill.task import Task, fingerprint_of, named, shape_of, specs, tasks
 
 MANIFEST = "release.json"
 # Formats that can run code when loaded never get into or out of a release.
@@ -53,11 +53,21 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A verified release folder."""
+    """A verified release folder. One that answers several `tasks` has more than its first."""
 
     folder: Path
     manifest: Manifest
     task: Task
+    others: tuple[Task, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Every task that the release answers."""
+        return (self.task, *self.others)
+
+    def task_named(self, name: str) -> Task:
+        """One of its tasks. Raises SetupError where it has none of this name."""
+        return named(self.tasks, name)
 
     @property
     def name(self) -> str:
@@ -74,18 +84,21 @@ def write(
     *,
     task: Task,
     label: str,
+    others: tuple[Task, ...] = (),
     **facts: Any,
 ) -> Release:
     """Writes a release: `fill` puts the files into a temporary folder and gives the metrics.
 
-    The manifest comes last. `facts` are the Manifest's remaining fields. The name holds a hash of
+    The manifest comes last. `others` are further tasks of the same extractor, `facts` the
+    Manifest's remaining fields. The name holds a hash of
     every file, the task and the thresholds, so equal names mean equal answers.
     """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     metrics = fill(temporary)
-    (temporary / "task.json").write_text(json.dumps(task.spec(), indent=2, ensure_ascii=False))
+    spec = specs((task, *others))
+    (temporary / "task.json").write_text(json.dumps(spec, indent=2, ensure_ascii=False))
     files = {name: sha256(temporary / name) for name in _names(temporary)}
     for name in files:
         _refuse_unsafe(temporary, name)
@@ -95,9 +108,9 @@ def write(
         label=label,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         code=raydistill.__version__,
-        task=task.name,
-        task_fingerprint=task.fingerprint,
-        task_shape=task.shape,
+        task="+".join(one.name for one in (task, *others)),
+        task_fingerprint=fingerprint_of((task, *others)),
+        task_shape=shape_of((task, *others)),
         files=files,
         metrics=metrics,
         **facts,
@@ -128,20 +141,21 @@ def verify(folder: Path, *, expected: Task | None = None) -> Release:
                 expected=f"SHA-256 {manifest.files[name][:16]}…",
                 todo="copy or publish the release again",
             )
-    loaded = task(json.loads((folder / "task.json").read_text()))
-    if loaded.fingerprint != manifest.task_fingerprint:
+    loaded, *others = tasks(json.loads((folder / "task.json").read_text()))
+    found_fingerprint = fingerprint_of((loaded, *others))
+    if found_fingerprint != manifest.task_fingerprint:
         raise SetupError(
-            f"{folder}: task.json has fingerprint {loaded.fingerprint}",
+            f"{folder}: task.json has fingerprint {found_fingerprint}",
             expected=manifest.task_fingerprint,
             todo="publish again",
         )
-    if expected is not None and loaded.shape != expected.shape:
+    if expected is not None and expected.shape not in [one.shape for one in (loaded, *others)]:
         raise SetupError(
-            f"the release {manifest.name} answers task {loaded.name} ({loaded.shape})",
+            f"the release {manifest.name} answers task {manifest.task} ({loaded.shape})",
             expected=f"task {expected.name} ({expected.shape})",
             todo="choose another release= or task=",
         )
-    return Release(folder, manifest, loaded)
+    return Release(folder, manifest, loaded, tuple(others))
 
 
 def _refuse_unsafe(folder: Path, name: str) -> None:
@@ -163,8 +177,8 @@ def _refuse_unsafe(folder: Path, name: str) -> None:
 
 
 def task_of(folder: Path) -> Task:
-    """The task of a release that was verified before."""
-    return task(json.loads((folder / "task.json").read_text()))
+    """The (first) task of a release that was verified before."""
+    return tasks(json.loads((folder / "task.json").read_text()))[0]
 
 
 def _manifest(folder: Path) -> Manifest:

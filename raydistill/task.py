@@ -42,6 +42,12 @@ class Task:
         names = [field.name for field in self.fields]
         if not names or len(set(names)) != len(names):
             raise SetupError(f"task {self.name}: fields {names}", expected="one name a field")
+        # They become names of tables and columns, and a release brings its task along.
+        odd = [one for one in (self.key, *names) if not (one.isascii() and one.isidentifier())]
+        if odd:
+            raise SetupError(
+                f"task {self.name}: {odd} as key or field", expected="letters, digits, underscores"
+            )
 
     def prompt(self, text: str) -> str:
         """What a large model (or a pretrained decoder) is asked."""
@@ -147,6 +153,35 @@ class Task:
             for field in self.fields
         )
         return replace(self, fields=fields)
+
+
+def specs(tasks: Sequence[Task]) -> Any:
+    """One task as its spec, several as a list of theirs: what a folder's task.json holds."""
+    return tasks[0].spec() if len(tasks) == 1 else [one.spec() for one in tasks]
+
+
+def tasks(spec: Any) -> tuple[Task, ...]:
+    """The tasks of a task.json."""
+    return tuple(task(one) for one in spec) if isinstance(spec, list) else (task(spec),)
+
+
+def fingerprint_of(tasks: Sequence[Task]) -> str:
+    """The fingerprint of a task, or one over those of several."""
+    return tasks[0].fingerprint if len(tasks) == 1 else _digest([t.fingerprint for t in tasks])
+
+
+def shape_of(tasks: Sequence[Task]) -> str:
+    """The shape of a task, or one over those of several."""
+    return tasks[0].shape if len(tasks) == 1 else _digest([one.shape for one in tasks])
+
+
+def named(tasks: Sequence[Task], name: str) -> Task:
+    """The task of this name. Raises SetupError where there is none."""
+    for one in tasks:
+        if one.name == name:
+            return one
+    known = " | ".join(one.name for one in tasks)
+    raise SetupError(f"task {name!r}", expected=known, todo="ask for one of these")
 
 
 def _digest(value: Any) -> str:

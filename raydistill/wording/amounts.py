@@ -73,8 +73,9 @@ _NUMBER = (
 _SCALED = rf"(?P<number>{_NUMBER})(?:[ -]?(?P<scale>{_any(_SCALES)})(?![a-z]))?"
 _AMOUNT = re.compile(
     rf"(?<![\w.,])(?P<before>{_CODE}|{_SIGN})? ?(?P<core>{_SCALED})"
-    rf"(?:[ -]?(?P<after>[MBK]?{_CODE}(?![a-z])|[$£€¥₹元₩₭₾]|ரூ"
-    rf"|(?:{_any(_NAMES)})(?:s|es)?(?![a-z])|(?:{_any(_MINOR)})s?(?![a-z])))?",
+    rf"(?(before)|(?:[ -]?(?P<after>[MBK]?{_CODE}(?![a-z])|[$£€¥₹元₩₭₾]|ரூ"
+    rf"|(?:{_any(_NAMES)})(?:s|es)?(?![a-z])|(?:{_any(_MINOR)})s?(?![a-z])))?)"
+    rf"(?:,? (?:and )?(?P<minor>{_NUMBER}) ?(?:c|cents?|pence|pennies)(?![a-z]))?",
     re.IGNORECASE,
 )
 
@@ -126,7 +127,7 @@ def found(text: str) -> tuple[Amount, ...]:
         if value is None:
             continue
         code = _currency(match["before"])
-        after = (match["after"] or "").casefold()
+        after = stem = (match["after"] or "").casefold()
         value *= _SCALES.get((match["scale"] or "").casefold(), 1)
         if after and code is None:
             stem = after if after in _MINOR else after.removesuffix("s")
@@ -136,6 +137,9 @@ def found(text: str) -> tuple[Amount, ...]:
                 code, value = after[1:].upper(), value * _SCALES[after[0]]
             else:
                 code = _currency(after) or _NAMES.get(after) or _NAMES.get(stem)
+        minor = number(match["minor"] or "")
+        if minor is not None and code is not None and stem not in _MINOR:
+            value += minor / 100  # "20 dollars and 43 cents"
         out.append(Amount(match.start(), match.end(), match.span("core"), plain(value), code))
     return tuple(out)
 

@@ -1,0 +1,147 @@
+"""A mixture: rows of several tasks, and the token that tells a student which of them is asked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute
+
+from raydistill.dataset import Dataset
+from raydistill.errors import SetupError
+from raydistill.frame import Frame
+from raydistill.student.examples import Examples, Ragged, extraction
+from raydistill.student.masters import Writer
+from raydistill.student.shape import Shape
+from raydistill.target import Target, decoded
+from raydistill.task import Task
+from raydistill.tokenizer import Tokenizer
+
+pc: Any = compute  # its functions are made at run time: no type checker sees them
+
+
+def mark(task: str) -> str:
+    """The token that asks for a task."""
+    return f"<task={task}>"
+
+
+def asking(frame: Frame, task: Task) -> Frame:
+    """The frame in which a student is asked for one of its tasks.
+
+    The mark stands behind the text, so that positions in the text stay what they are.
+    """
+    return replace(frame, after=(mark(task.name), *frame.after))
+
+
+def target_of(task: Task, kind: str, tokenizer: Tokenizer, frame: Frame, positions: int) -> Target:
+    """How a task's answers are written by a student of this tokenizer and frame."""
+    return task.target(
+        kind,
+        positions=positions if frame.positions is None else frame.positions,
+        spell=tokenizer.spell,
+        unspell=tokenizer.unspell,
+    )
+
+
+def rows_of(table: pa.Table, task: Task) -> pa.Table:
+    """The rows of one task."""
+    return table.filter(pc.equal(table["task"], task.name))
+
+
+def repeated(rows: pa.Table, weight: float, *, seed: int) -> pa.Table:
+    """The rows `weight` times: whole copies, and for the rest a share drawn by the seed."""
+    whole, share = divmod(weight, 1.0)
+    drawn = np.random.default_rng(seed).permutation(len(rows))[: round(share * len(rows))]
+    return pa.concat_tables([*[rows] * int(whole), rows.take(pa.array(np.sort(drawn)))])
+
+
+def check_weights(weights: Mapping[str, float], tasks: Sequence[Task]) -> None:
+    """Refuses weights of unknown tasks, and negative ones."""
+    names = [task.name for task in tasks]
+    wrong = [name for name, weight in weights.items() if name not in names or weight < 0]
+    if wrong:
+        raise SetupError(
+            f"weights of {', '.join(wrong)}",
+            expected=f"numbers from 0 for {' | '.join(names)}",
+            todo="correct weights=",
+        )
+
+
+def examples(
+    data: Dataset,
+    tokenizer: Tokenizer,
+    frame: Frame,
+    *,
+    kind: str,
+    weights: Mapping[str, float],
+    size: Shape,
+    seed: int,
+) -> Examples:
+    """The training rows of every task of a mixture, each as often as its weight says (once)."""
+    check_weights(weights, data.tasks)
+    table = data.table("train")
+    parts: list[Examples] = []
+    for task in data.tasks:
+        asked = asking(frame, task)
+        tokenizer.id(mark(task.name))  # SetupError where the tokenizer is of another dataset
+        rows = repeated(rows_of(table, task), weights.get(task.name, 1.0), seed=seed)
+        parts.append(
+            extraction(
+                rows,
+                task,
+                target_of(task, kind, tokenizer, asked, size.max_input),
+                tokenizer,
+                max_input=size.max_input,
+                max_output=size.max_output,
+                frame=asked,
+            )
+        )
+        print(f"train: {task.name}, {len(parts[-1]):,} examples", flush=True)
+    return joined(parts)
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """Examples one behind another."""
+    return Examples(
+        _joined([part.inputs for part in parts]),
+        _joined([part.labels for part in parts]),
+        sum(part.dropped for part in parts),
+    )
+
+
+def _joined(parts: Sequence[Ragged]) -> Ragged:
+    lengths = np.concatenate([part.lengths for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+
+def agreement(
+    data: Dataset,
+    model: Any,
+    tokenizer: Tokenizer,
+    frame: Frame,
+    *,
+    kind: str,
+    size: Shape,
+    rows: int,
+) -> float:
+    """The mean over tasks of the share of validation texts whose whole answer is the teacher's."""
+    found: list[float] = []
+    table = data.table("val")
+    for task in data.tasks:
+        some = rows_of(table, task).slice(0, max(1, rows // len(data.tasks)))
+        if not len(some):
+            continue
+        asked = asking(frame, task)
+        target = target_of(task, kind, tokenizer, asked, size.max_input)
+        encoded = tokenizer.encode(some["text"].to_pylist())
+        written = Writer(model, tokenizer, asked, size).tokens(encoded)
+        hits = [
+            decoded(target, tokens, one.source) == task.parse(answer, one.source.text)
+            for tokens, one, answer in zip(
+                written, encoded, some["answer"].to_pylist(), strict=True
+            )
+        ]
+        found.append(float(np.mean(hits)))
+    return float(np.mean(found)) if found else 0.0

@@ -44,7 +44,8 @@ def released(built):
                  "workers=0", "threads=1", "fit.steps=120", "fit.batch_tokens=2500",
                  "student.width=64", "student.layers=1", "student.heads=2",
                  "student.max_input=96", "fit.bf16=false",
-                 "weights={query_kind: 0.5, query_dates: 1.5}"]  # fmt: skip
+                 "+weights.query_kind=0.5",
+                 "+weights.query_dates=1.5"]  # fmt: skip
     train.run(compose("train", train.Config, overrides))
     return publish.run(
         publish.Config(

@@ -93,6 +93,13 @@ def _train(config: Config) -> dict[str, Any]:
     return train.run(Path(config.root) / "train", steps=steps, threads=config.threads)
 
 
+def _questions(config: Config) -> dict[str, Any]:
+    from raydistill.bench import questions
+
+    cases = Path(config.corpus) if config.corpus else None
+    return questions.run(Path(config.root) / "questions", cases, config.rows, config.threads)
+
+
 BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "way": _way,
     "prefilter": _prefilter,
@@ -102,6 +109,7 @@ BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "cluster": _cluster,
     "students": _students,
     "train": _train,
+    "questions": _questions,
     "serve": _serve,
     "serve_whole": _serve_whole,
 }

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from raydistill.errors import SetupError
-from raydistill.student.examples import Examples, Ragged, classification, epoch
 from raydistill.student.checkpoint import Place
+from raydistill.student.examples import Examples, Ragged, classification, epoch
 from raydistill.student.fit import FitConfig, Workers, _mine, fit
 from raydistill.student.folder import ClassificationLearner
-from raydistill.student.optimise import schedule
+from raydistill.student.optimise import Optimiser, Optimisers, schedule
 from raydistill.student.shape import Kind, Shape, model
+from raydistill.student.watch import Watch
 from raydistill.tokenizer import Tokenizer
 
 TEXTS = [
@@ -108,3 +109,113 @@ def test_a_checkpoint_holds_no_pickle(tmp_path):
     _losses(_learner(), replace(CONFIG, steps=2), save_at=2, folder=tmp_path)
     state = torch.load(Path(tmp_path) / "state.pt", weights_only=True)
     assert state["place"][0] == 2
+
+
+def _states(folder, learner, config):
+    """The checkpoint of a run's last step."""
+    _losses(learner, config, save_at=config.steps, folder=folder)
+    return torch.load(Path(folder) / "state.pt", weights_only=True)
+
+
+def test_training_ends_at_the_best_agreement_and_gives_its_weights_back(tmp_path):
+    learner = _learner()
+    agreements = iter([0.2, 0.7, 0.6, 0.5, 0.4])
+    seen = []
+
+    def validate():
+        seen.append(learner.model.head.weight.detach().clone())
+        return next(agreements)
+
+    config = replace(CONFIG, validate_every=2, patience=2)
+    lines = []
+    place = fit(
+        learner, config, validate=validate, report=lambda line, _: lines.append(line.agreement)
+    )
+    assert place.step == 8  # best at 4, then two validations without a better one
+    assert lines == [-1.0, 0.2, 0.2, 0.7, 0.7, 0.6, 0.6, 0.5]
+    assert torch.equal(learner.model.head.weight, seen[1])
+    assert learner.model.training
+
+
+def test_a_resumed_run_remembers_its_best(tmp_path):
+    config = replace(CONFIG, validate_every=2, patience=3)
+
+    def run(scores, resume=None, save_at=None):
+        learner, scores = _learner(), iter(scores)
+
+        def report(line, write):
+            if line.step == save_at:
+                write(tmp_path)
+
+        fit(learner, config, validate=lambda: next(scores), report=report, resume=resume)
+        return learner.model.head.weight
+
+    whole = run([0.1, 0.9, 0.2, 0.3, 0.4], save_at=6)
+    assert torch.equal(run([0.3, 0.4], resume=tmp_path), whole)
+
+
+def test_a_full_disk_says_where_and_what_to_do(tmp_path):
+    (tmp_path / "state.pt.tmp").symlink_to("/dev/full")
+    with pytest.raises(SetupError, match=r"no space for a checkpoint(.|\n)*set root="):
+        _losses(_learner(), replace(CONFIG, steps=1), save_at=1, folder=tmp_path)
+
+
+def test_memory_that_does_not_suffice_names_the_overrides():
+    learner = _learner()
+
+    def loss(*_):
+        return torch.empty(1 << 60), 0  # what an allocator says of an exabyte
+
+    learner.loss = loss
+    with pytest.raises(SetupError, match=r"out of memory(.|\n)*batch_tokens=256 fit.accumulate=2"):
+        fit(learner, replace(CONFIG, batch_tokens=300))
+
+
+def test_half_precision_with_scaling_needs_a_gpu():
+    with pytest.raises(SetupError, match="fp16=true on cpu"):
+        fit(_learner(), replace(CONFIG, fp16=True))
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    from raydistill.train import Config, _alone
+
+    shape = Shape(kind=Kind.encoder, width=16, layers=1, heads=2)
+    with pytest.raises(SetupError, match="torch sees no GPU"):
+        _alone(Config(dataset="", out="", student=shape, gpu=True))
+
+
+def test_checkpointed_gradients_learn_the_same(tmp_path):
+    torch.set_num_threads(1)
+    config = replace(CONFIG, steps=2)
+    plain = _states(tmp_path / "a", _learner(), config)["model"]
+    again = _states(tmp_path / "b", _learner(), replace(config, gradient_checkpointing=True))
+    for name, value in plain.items():
+        assert torch.allclose(value, again["model"][name], atol=1e-5), name
+
+
+def test_adamw_alone_drives_everything_when_asked():
+    learner = _learner()
+    optimisers = Optimisers(learner.model, replace(CONFIG, optimiser=Optimiser.adamw))
+    assert [type(one).__name__ for one in optimisers.all] == ["AdamW"]
+    assert [type(one).__name__ for one in Optimisers(learner.model, CONFIG).all] == [
+        "Muon",
+        "AdamW",
+    ]
+
+
+def test_a_run_leaves_event_files_its_lines_and_a_plot(tmp_path, capsys):
+    watch = Watch(tmp_path / "run.watch")
+    student = tmp_path / "student"
+    student.mkdir()
+    fit(_learner(), CONFIG, report=lambda line, _: watch(replace(line, agreement=0.5)))
+    watch.finish(student)
+    names = {file.name.split(".")[0] for file in (student / "watch").iterdir()}
+    assert names == {"events", "progress", "loss"}
+    assert not (tmp_path / "run.watch").exists()
+    assert "step 12/12" in capsys.readouterr().out
+    assert "agreement on validation" in (student / "watch/loss.svg").read_text()
+    lines = (student / "watch/progress.jsonl").read_text().splitlines()
+    assert len(lines) == 12
+    assert any(b"train/agreement" in file.read_bytes() for file in (student / "watch").iterdir())

@@ -10,10 +10,11 @@ from raydistill import train
 from raydistill.errors import SetupError
 from raydistill.publish import _adapter
 from raydistill.student.fit import FitConfig
-from raydistill.student.lora import LoraConfig
+from raydistill.student.lora import LoraConfig, merged, on_fresh_base
 from raydistill.student.masters import Extractor
 from raydistill.student.optimise import Optimiser
 from raydistill.student.shape import Kind, Shape
+from raydistill.student.start import start
 from tests import bases
 from tests.fix_tiny import Tiny
 
@@ -60,8 +61,6 @@ def test_an_adapted_student_is_its_base_but_for_adapters_and_the_targets_tokens(
 
 
 def _untrained(tiny: Tiny, base: str) -> dict[str, torch.Tensor]:
-    from raydistill.student.start import start
-
     shape = Shape(kind=Kind.decoder, base=base, max_input=160, max_output=32)
     begun = start(shape, tiny.dataset.task, tiny.dataset.tokenizer(), target="compact",
                   positions=96, seed=0)  # fmt: skip
@@ -75,6 +74,27 @@ def test_two_adapters_on_one_base_are_two_students(tiny: Tiny, tmp_path: Path) -
     two = train.run(_config(tiny, base, tmp_path / "two", seed=1))
     assert _adapter(one) != _adapter(two)
     assert (Path(base) / "model.safetensors").read_bytes() == before
+
+
+def test_adapters_saved_and_put_on_a_fresh_base_are_the_student(tiny: Tiny, tmp_path: Path) -> None:
+    base = _base(tiny, tmp_path / "base", "qwen2")
+    config = _config(tiny, base, tmp_path / "student")
+    begun = start(
+        config.student, tiny.dataset.task, tiny.dataset.tokenizer(), target="compact",
+        positions=96, seed=0, lora=config.lora,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in begun.model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.01
+    here = merged(begun.model, tmp_path / "adapter").state_dict()
+    begun = start(
+        config.student, tiny.dataset.task, tiny.dataset.tokenizer(), target="compact",
+        positions=96, seed=0, lora=config.lora,
+    )  # fmt: skip
+    fresh = on_fresh_base(begun.model, tmp_path / "adapter").merge_and_unload().state_dict()
+    assert here.keys() == fresh.keys()
+    assert all(torch.allclose(here[name], fresh[name], atol=1e-6) for name in here)
 
 
 def test_qlora_without_a_gpu_says_so_before_anything_is_loaded(tiny: Tiny, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def start(*, cpus: int | None = None) -> None:
     if ray.is_initialized():
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    if not os.environ.get("RAY_ADDRESS"):
+    if not joined():
         options |= {"num_cpus": cpus, "include_dashboard": False}
     # Ray tells its own story on several loggers; ours is one line of progress.
     for name in ("ray", "ray.data", "ray.train", "ray._private.authentication"):
@@ -34,6 +34,11 @@ def start(*, cpus: int | None = None) -> None:
             todo="start it with `ray start --head`, or unset RAY_ADDRESS",
         ) from None
     _quiet()
+
+
+def joined() -> bool:
+    """Whether this process is told of a cluster, instead of starting one here."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def _quiet() -> None:

@@ -43,7 +43,8 @@ def train(teach: Teach, crew: Crew, watch: Callable[[Progress], None]) -> None:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    _refuse_missing(crew, ray.cluster_resources())
+    if not cluster.joined():  # one that was joined may grow
+        _refuse_missing(crew, ray.cluster_resources())
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"teach": teach, "log": crew.log},

@@ -95,8 +95,21 @@ def _tables(model: Any) -> dict[str, Any]:
 
 def merged(model: Any, folder: Path) -> nn.Module:
     """The base with the adapters added in; the adapters themselves are written to `folder`."""
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    if getattr(model.get_base_model(), "is_loaded_in_4bit", False):
+        model = on_fresh_base(model, folder)
     return model.merge_and_unload()
+
+
+def on_fresh_base(model: Any, folder: Path) -> Any:
+    """The saved adapters on their base as it was published: one in 4 bits cannot be exported."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    name = model.peft_config["default"].base_model_name_or_path
+    base: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    base.resize_token_embeddings(len(model.get_input_embeddings().weight), mean_resizing=False)
+    return PeftModel.from_pretrained(base, folder)
 
 
 def is_adapted(model: nn.Module) -> bool:

@@ -5,6 +5,7 @@ import {
 
 const BATCH = 200; // sentences of one request: the service takes 256
 const PAGE = 100; // sentences drawn at once
+const FEW = 20; // events shown before somebody asks for all of them
 const EXAMPLES = [
   "Acme Corp. amended its credit agreement with Wells Fargo on May 3, 2021.",
   "On November 9, 2010, the Board of Harbor Systems, Inc. suspended the quarterly dividend.",
@@ -177,7 +178,9 @@ function show(made, chosen = "all") {
   $("answer").hidden = false;
   $("summary").replaceChildren(...summary(made));
   $("events-card").hidden = !records(made).length;
-  $("events").replaceChildren(table(made));
+  $("events").replaceChildren(table(made, FEW));
+  $("events-more").hidden = records(made).length <= FEW;
+  $("events-more").textContent = `All ${plural(records(made).length, "event")}`;
   $("events-title").textContent = plural(records(made).length, "event");
   const spans = spanNames(made);
   $("legend").replaceChildren(...spans.map((name, at) =>
@@ -209,10 +212,10 @@ function summary(made) {
   ].filter(Boolean);
 }
 
-function table(made) {
+function table(made, most) {
   const columns = names(made), spans = spanNames(made);
   const head = el("tr", {}, el("th", { scope: "col" }, "#"), columns.map((name) => el("th", { scope: "col" }, spaced(name))));
-  const rows = records(made).slice(0, 1000).map(({ row, record, at }) => el("tr", {},
+  const rows = records(made).slice(0, most).map(({ row, record, at }) => el("tr", {},
     el("td", { "data-label": "sentence" }, el("button", {
       type: "button", class: "link", "aria-label": `To sentence ${row.index + 1}`, onclick: () => goto(row.index, at),
     }, String(row.index + 1))),
@@ -221,6 +224,11 @@ function table(made) {
     }, place === 0 ? spaced(shown(record[name])) : shown(record[name])))));
   return el("table", { class: "events" }, el("thead", {}, head), el("tbody", {}, rows));
 }
+
+$("events-more").addEventListener("click", () => {
+  $("events").replaceChildren(table(held, Infinity));
+  $("events-more").hidden = true;
+});
 
 function goto(index, record) {
   if (!FILTERS[filter][1](held.rows[index])) { filter = "all"; filters(); list(); }

@@ -22,7 +22,7 @@ SHAPE = "student.width=64 student.layers=1 student.heads=2 student.max_input=64"
 TINY = {
     "build": "split.val=0.2 split.test=0.2 vocabulary=600 positions=64 workers=1 dedup=false",
     "skip_s": f"{SHAPE} fit.steps=40 fit.batch_tokens=2000 workers=0 threads=1",
-    "seq2seq_s": f"{SHAPE} student.max_output=48 fit.steps=250 fit.batch_tokens=2000 invented=0"
+    "seq2seq_s": f"{SHAPE} student.max_output=48 fit.steps=200 fit.batch_tokens=2000 invented=0"
     " fit.bf16=false workers=0 threads=1",
     "publish": "parity=0.5 parity_rows=50 threads=1",
     "evaluate": "threads=1 draws=50",
@@ -79,11 +79,11 @@ def test_a_task_of_another_domain_goes_the_whole_way(folder, database, monkeypat
     rows = postgres.fetch(
         database, "SELECT kind, payee, sentence, payee_start, payee_end FROM raydistill.payments"
     )
-    assert len(rows) > 100
+    assert len(rows) > 50
     for kind, payee, sentence, start, end in rows:
         assert kind in ("invoice", "reminder", "credit")
         assert payee is None or start is None or sentence[start:end] == payee
     ((done,),) = postgres.fetch(database, "SELECT count(*) FROM raydistill.ledger")
-    assert done == 1200
+    assert done == 600
     report = json.loads((folder / "runs/report/report.json").read_text())
     assert report["extractor"]["all"]["f1"] > 0.5

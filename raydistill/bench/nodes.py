@@ -1,7 +1,10 @@
 """A Ray cluster of several nodes on this machine: each `ray start` of its own, so each can die."""
 
 import contextlib
+import http.client
+import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -26,6 +29,9 @@ class Nodes:
         self.count, self.cpus, self.head_cpus = workers, cpus, head_cpus
         self.folder = Path(tempfile.mkdtemp(prefix="rd"))  # short: sockets have long names
         self.port, self.dashboard, self.client = _free(), _free(), _free()
+        # Nodes and those who submit share a token of this cluster's own.
+        self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self.started = 0
         self.head: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
 
@@ -41,10 +47,9 @@ class Nodes:
                 f"--dashboard-port={self.dashboard}", "--dashboard-host=127.0.0.1",
                 f"--num-cpus={self.head_cpus}", f"--temp-dir={self.folder}",
             )  # fmt: skip
-            _await(lambda: _answers(self.dashboard), 90, "the head's job server")
+            _await(lambda: self._get("/api/version") is not None, 90, "the head's job server")
             for _ in range(self.count):
                 self.add()
-            _await(lambda: self.alive() == 1 + self.count, 60, "the workers")
         except BaseException:
             self.__exit__()
             raise
@@ -56,33 +61,44 @@ class Nodes:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self) -> None:
-        """Starts one more worker node."""
+        """Starts one more worker node. One at a time: of two that start at once one gives up."""
+        _await(lambda: self.alive() > 0, 60, "the head")
+        before = self.alive()
         started = self._start(f"--address=127.0.0.1:{self.port}", f"--num-cpus={self.cpus}")
         self.workers.append(started)
+        _await(lambda: self.alive() > before, 90, "a worker")
 
     def _start(self, *options: str) -> "subprocess.Popen[bytes]":
         own = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         quiet = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-        log = (self.folder / f"start-{len(self.workers)}.log").open("wb")
+        self.started += 1
+        log = (self.folder / f"start-{self.started}.log").open("wb")
         return subprocess.Popen(
             [
                 str(RAY), "start", "--block", *options, "--node-ip-address=127.0.0.1",
                 f"--object-store-memory={_STORE_MIB << 20}", "--dashboard-agent-listen-port=0",
                 "--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats",
             ],
-            env={**own, **quiet}, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            env={**own, **quiet, **self.token}, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
 
+    def _get(self, path: str) -> Any:
+        """The head's answer as JSON; None where it gives none."""
+        asked = http.client.HTTPConnection("127.0.0.1", self.dashboard, timeout=5)
+        try:
+            bearer = {"Authorization": f"Bearer {self.token['RAY_AUTH_TOKEN']}"}
+            asked.request("GET", path, headers=bearer)
+            return json.loads(asked.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        finally:
+            asked.close()
+
     def alive(self) -> int:
         """How many nodes the head counts as alive."""
-        import httpx
-
-        try:
-            found = httpx.get(f"{self.address}/nodes?view=summary", timeout=5, headers=_token())
-            nodes = found.json()["data"]["summary"]
-        except (httpx.HTTPError, KeyError, ValueError):
-            return 0
+        found = self._get("/nodes?view=summary") or {}
+        nodes = found.get("data", {}).get("summary", [])
         return sum(one["raylet"].get("state") == "ALIVE" for one in nodes)
 
     def kill_one_with(self, process: str) -> None:
@@ -106,7 +122,7 @@ class Nodes:
                 "--", *command,
             ],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "RAY_ADDRESS": self.address},
+            env={**os.environ, **self.token, "RAY_ADDRESS": self.address},
         )  # fmt: skip
         if wait:
             finished(started)
@@ -121,26 +137,10 @@ def finished(job: "subprocess.Popen[str]", patience_s: float = 280) -> str:
     return out
 
 
-def _token() -> dict[str, str]:
-    file = Path.home() / ".ray" / "auth_token"
-    given = os.environ.get("RAY_AUTH_TOKEN") or (file.read_text().strip() if file.is_file() else "")
-    return {"Authorization": f"Bearer {given}"} if given else {}
-
-
 def _free() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _answers(port: int) -> bool:
-    import httpx
-
-    try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/api/version", timeout=3, headers=_token())
-    except httpx.HTTPError:
-        return False
-    return answer.status_code == 200
 
 
 def _await(true: Callable[[], bool], seconds: float, what: str) -> None:

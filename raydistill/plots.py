@@ -62,7 +62,7 @@ def _percent(axes: Axes, which: str) -> None:
 
 def falls(rates: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     """Bars of what is left after each stage, each with its interval."""
-    figure, axes = _axes(7.6, 0.40 * len(rates) + 0.45)
+    figure, axes = _axes(5.6, 0.40 * len(rates) + 0.45)
     places = list(range(len(rates)))[::-1]
     for place, (_, one) in zip(places, rates, strict=True):
         axes.barh(place, 1.0, height=0.56, color=_SOFT)
@@ -168,7 +168,7 @@ def abstain(points: Sequence[Mapping[str, float]]) -> str:
 
 def running(steps: Sequence[Mapping[str, float]], bar: float) -> str:
     """A confidence sequence as it narrows, and the bar it is tested against."""
-    figure, axes = _axes(7.6, 3.0)
+    figure, axes = _axes(5.6, 2.6)
     start = {"rows": 0.0, "value": steps[0]["value"], "low": 0.0, "high": 1.0}
     steps = [start, *steps]  # before the first sentence anything was possible
     rows = [one["rows"] for one in steps]

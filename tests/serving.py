@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 import httpx
 
 from raydistill.serve import settings
+from raydistill.serve.answerers import Answerers
 from raydistill.serve.settings import Config
-from raydistill.serve.student import Cascades, LocalStudent
+from raydistill.serve.student import LocalStudent
 
 
 @asynccontextmanager
@@ -14,7 +15,7 @@ async def served(release, *, environment=None, student=None, headers=None, **cha
     """An HTTP client of a running application, its service as `client.service`."""
     config = settings.checked(Config(release=str(release), **changes))
     student = student or LocalStudent(
-        Cascades(settings.folders(config), threads=1), watch_s=config.watch_s
+        Answerers(settings.paths(config), threads=1), watch_s=config.watch_s
     )
     service = settings.service(config, student, environment or {})
     app = settings.application(config, service)

@@ -19,6 +19,7 @@ from raydistill.errors import FilingError, SetupError
 from raydistill.release import verify
 from raydistill.serve import bodies
 from raydistill.serve import limits as bounds
+from raydistill.serve.answerers import told, where
 from raydistill.serve.bodies import PROBLEM, RESULTS, SENTENCE
 from raydistill.serve.filing import Reading, Streamed, result
 from raydistill.serve.front import Doors, Front
@@ -27,7 +28,6 @@ from raydistill.serve.metrics import CONTENT_TYPE
 from raydistill.serve.problems import MEDIA_TYPE, Problem, busy
 from raydistill.serve.rollout import LADDER
 from raydistill.serve.service import Answered, Service
-from raydistill.serve.student import told, where
 from raydistill.serve.tokens import Token
 
 _FILES = ("text/plain", "text/html", "application/octet-stream")
@@ -180,9 +180,10 @@ class _Routes:
                 with contextlib.suppress(SetupError):
                     self.service.releases[task] = await asyncio.to_thread(verify, now)
         state = self.service.rollout.state
-        main = told(self.service.releases[self.main])
+        releases = self.service.releases
+        main = told(releases, self.main)
         main |= {"mode": state.mode.value, "teacher": self.service.teacher is not None}
-        main["tasks"] = {name: told(one) for name, one in self.service.releases.items()}
+        main["tasks"] = {name: told(releases, name) for name in releases}
         return _json(main)
 
     async def rollout(self) -> Response:

@@ -22,10 +22,11 @@ from raydistill import config as yaml
 from raydistill.errors import FilingError
 from raydistill.pipeline import Decision
 from raydistill.serve import settings
+from raydistill.serve.answerers import Answerers
 from raydistill.serve.batcher import Batcher, Decided
 from raydistill.serve.problems import Problem, busy
 from raydistill.serve.settings import Config
-from raydistill.serve.student import Cascades, LocalStudent, Split, split
+from raydistill.serve.student import LocalStudent, Split, split
 
 NAME = "raydistill"
 AHEAD = 2  # batches under way a replica: one runs, the next lies ready
@@ -34,12 +35,12 @@ _SLIVER = 0.2  # of a core, for what mostly waits
 
 
 class Student:
-    """One replica: warm cascades that follow their releases' links."""
+    """One replica: warm releases that follow their links."""
 
     def __init__(self, config: Config, threads: int) -> None:
         # Its one thread runs one batch at a time; the batches themselves are cut by the ingress.
-        cascades = Cascades(settings.folders(config), threads=threads)
-        self.local = LocalStudent(cascades, watch_s=config.watch_s, most=config.batch_tokens)
+        held = Answerers(settings.paths(config), threads=threads)
+        self.local = LocalStudent(held, watch_s=config.watch_s, most=config.batch_tokens)
 
     async def decide(self, task: str, texts: list[str], background: bool) -> Decided[Decision]:
         """The decision for each text."""

@@ -10,9 +10,10 @@ import uvicorn
 from raydistill.errors import SetupError
 from raydistill.progress import table
 from raydistill.serve import settings, tokens
+from raydistill.serve.answerers import Answerers
 from raydistill.serve.rollout import Rollout
 from raydistill.serve.settings import Action, Config, Runtime
-from raydistill.serve.student import Cascades, LocalStudent
+from raydistill.serve.student import LocalStudent
 
 __all__ = ["Config", "run"]
 
@@ -93,8 +94,8 @@ def _local(config: Config) -> None:
 
     settings.logging_to_stderr()
     plan = settings.plan(config, os.cpu_count() or 1)
-    cascades = Cascades(settings.folders(config), threads=plan.threads)
-    student = LocalStudent(cascades, watch_s=config.watch_s, most=config.batch_tokens)
+    held = Answerers(settings.paths(config), threads=plan.threads)
+    student = LocalStudent(held, watch_s=config.watch_s, most=config.batch_tokens)
     made = settings.service(config, student, os.environ)
     uvicorn.run(
         settings.application(config, made),

@@ -72,7 +72,7 @@ class Service:
         if name not in self.releases:
             known = ", ".join(sorted(self.releases))
             raise Problem(404, "no_such_task", f"no release for the task {name!r}: {known}")
-        return self.releases[name].task
+        return self.releases[name].task_named(name)
 
     async def answer(
         self, task: str, texts: Sequence[str], *, key: str, request_id: str

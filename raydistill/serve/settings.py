@@ -14,13 +14,14 @@ from fastapi import FastAPI
 from raydistill import postgres
 from raydistill.errors import SetupError
 from raydistill.serve import app
+from raydistill.serve.answerers import opened
 from raydistill.serve.front import Doors
 from raydistill.serve.limits import Limits, Usage
 from raydistill.serve.metrics import Metrics
 from raydistill.serve.mirror import Mirror
 from raydistill.serve.rollout import Mode, Rollout, RolloutConfig
 from raydistill.serve.service import Service
-from raydistill.serve.student import Student, opened
+from raydistill.serve.student import Student
 from raydistill.serve.teacher import Teacher, TeacherConfig
 from raydistill.serve.tokens import EXTRACT, Tokens
 from raydistill.web import quality, router
@@ -49,7 +50,7 @@ class Config:
     """What answers, where it listens, whom it lets in.
 
     `release` may be a link that the registry keeps: the service follows it. `releases` are further
-    tasks and their releases. `threads` and `replicas` are planned from the cores where they are
+    ones, for other tasks. `threads` and `replicas` are planned from the cores where they are
     null. `database` (a libpq URI without a password) takes comparisons, traffic and reviews.
     """
 
@@ -57,7 +58,7 @@ class Config:
     action: Action = Action.run
     runtime: Runtime = Runtime.ray
     release: str
-    releases: dict[str, str] = field(default_factory=dict)
+    releases: list[str] = field(default_factory=list)
     task: str = "filing_events"
     host: str = "127.0.0.1"
     port: int = 8000
@@ -123,7 +124,13 @@ def checked(config: Config) -> Config:
             raise SetupError(f"{file} is missing", todo="correct tls_cert=, tls_key= or tokens=")
     if config.database is not None:
         postgres.refuse_password(config.database)
-    opened(folders(config))
+    first = opened(paths(config))
+    if config.task not in first or first[config.task] is not next(iter(first.values())):
+        raise SetupError(
+            f"{config.release} does not answer {config.task}",
+            expected=f"a release of {config.task}, or task={next(iter(first))}",
+            todo="correct release= or task=",
+        )
     if config.rollout.state:
         config.rollout.state = str(Path(config.rollout.state).absolute())
     if config.tokens:
@@ -138,16 +145,20 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def paths(config: Config) -> list[str]:
+    """The releases' paths, the one of /v1/extract first; links stay links."""
+    return [os.path.abspath(one) for one in (config.release, *config.releases)]  # noqa: PTH100
+
+
 def folders(config: Config) -> dict[str, str]:
-    """The releases' paths by task; links stay links."""
-    named = {config.task: config.release, **config.releases}
-    return {task: os.path.abspath(path) for task, path in named.items()}  # noqa: PTH100
+    """The path of each task's release."""
+    return {task: path for path in paths(config) for task in opened([path])}
 
 
 def service(config: Config, student: Student, environment: Mapping[str, str]) -> Service:
     """The service of a config over a student. The teacher's key comes from the environment."""
     metrics = Metrics()
-    releases = opened(folders(config))
+    releases = opened(paths(config))
     teacher = None
     if config.teacher.url is not None:
         name = config.teacher.key_env
@@ -163,7 +174,7 @@ def service(config: Config, student: Student, environment: Mapping[str, str]) ->
     def dropped(reason: str, count: int) -> None:
         metrics.dropped.labels(reason).inc(count)
 
-    tasks = {name: one.task for name, one in releases.items()}
+    tasks = {name: one.task_named(name) for name, one in releases.items()}
     return Service(
         student=student,
         releases=releases,

@@ -11,8 +11,8 @@ from raydistill.endpoint import Endpoint
 from raydistill.errors import AnswerError, DataError, RaydistillError, SetupError
 from raydistill.lessons.teacher_answer import canonical
 from raydistill.pipeline import Decision, Guard, numbered
+from raydistill.serve.answerers import where
 from raydistill.serve.problems import busy
-from raydistill.serve.student import where
 from raydistill.stages import filters
 from raydistill.task import Task
 

@@ -8,7 +8,8 @@ nothing.
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,16 @@ from raydistill.errors import SetupError
 from raydistill.metrics import Metrics, MetricsConfig
 from raydistill.on_ray import cluster
 from raydistill.release import Release
+from raydistill.scale import ScaleConfig
 from raydistill.source import SourceConfig, dsn
 from raydistill.tasks import TASKS
 from raydistill.web.review import Queue
 
 
-@dataclass(kw_only=True, slots=True)
-class ScaleConfig:
-    """How wide: `actors` of `threads` cores each; `chunk` is the sentences a transaction holds."""
+class Retry(Enum):
+    """What is run again instead of filings that are not done."""
 
-    actors: int = 1
-    threads: int = 2
-    chunk: int = 5000
+    dead_letters = "dead_letters"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,6 +54,7 @@ class Config:
     task: str = "filing_events"
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     abstain: float = 0.0
+    retry: Retry | None = None
     stall_s: float = 300.0
     drain_s: float = 60.0
     patience_s: float = 300.0
@@ -143,9 +143,12 @@ def _execute(
 ) -> bool:
     """Streams the chunks through Ray Data; False when a signal ended it early."""
     cluster.start()
-    from raydistill.on_ray.flow import flow, lines
+    from raydistill.on_ray.flow import flow, lines, planned
 
-    data = flow(work, chunks, actors=config.scale.actors, threads=config.scale.threads)
+    plan = planned(work, chunks, config.scale)
+    print(f"backfill: {plan}", flush=True)
+    work = replace(work, cascade=CascadeOf(work.release, plan.pools[-1].threads))
+    data = flow(work, chunks, plan)
     whole = drive(lines(data))
     if whole:
         account.keep(folder / "stats.txt", data.stats())

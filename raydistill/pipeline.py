@@ -16,7 +16,8 @@ from pyarrow import compute
 
 from raydistill import keywords
 from raydistill.calibration import Calibration
-from raydistill.chunk import COUNTS, SECONDS, SENTENCES
+from raydistill.chunk import SENTENCES
+from raydistill.errors import SetupError
 from raydistill.release import Release, verify
 from raydistill.stages import filters
 from raydistill.stages.extract import Extract
@@ -78,6 +79,27 @@ class Decision:
     error: str | None = None
 
 
+class Part:
+    """One step with its account: a cascade is its parts one after another, wherever each runs."""
+
+    def __init__(self, step: Step, before: Stage | None) -> None:
+        self.step, self.before = step, before
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """The rows that are left, counts on their markers, seconds on the first of them."""
+        table, step = batch, self.step
+        counted: dict[str, dict[str, int]] = {}
+        if self.before:
+            table = self.before(table)
+            counted["sentences"] = _count(table)
+        began = time.perf_counter()
+        table = step.stage(table)
+        spent = time.perf_counter() - began
+        if step.count:
+            counted[step.count] = _count(table)
+        return _accounted(table, counted, {step.seconds: spent})
+
+
 class Cascade:
     """Prefilter, skip and extract of one release, over one table of sentences at a time.
 
@@ -91,19 +113,15 @@ class Cascade:
         self.guard = Guard()
         self.filters = filters.of(opened.folder)
         self.steps = steps(opened, threads=threads)
+        self.parts = [
+            Part(step, None if at else self.guarded) for at, step in enumerate(self.steps)
+        ]
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows that are left: answers, errors and markers."""
-        table = self.guarded(batch)
-        counted = {"sentences": _count(table)}
-        seconds = dict.fromkeys(SECONDS, 0.0)
-        for step in self.steps:
-            began = time.perf_counter()
-            table = step.stage(table)
-            seconds[step.seconds] += time.perf_counter() - began
-            if step.count:
-                counted[step.count] = _count(table)
-        return _accounted(table, counted, seconds)
+        for part in self.parts:
+            batch = part(batch)
+        return batch
 
     def guarded(self, batch: pa.Table) -> pa.Table:
         """The same rows after the guard and the release's own filters."""
@@ -140,16 +158,41 @@ def numbered(texts: Sequence[str]) -> pa.Table:
     return pa.table(columns, schema=SENTENCES)
 
 
+PARTS = ("prefilter", "skip", "extract")
+
+
 def steps(release: Release, *, threads: int) -> list[Step]:
     """The stages of a release in order."""
+    return [step(release, name, threads=threads) for name in PARTS]
+
+
+def part(release: Release, name: str, *, threads: int) -> Part:
+    """One part of a release's cascade, with no more loaded than it needs."""
+    guard, own = Guard(), filters.of(release.folder)
+    before: Stage | None = (lambda table: own(guard(table))) if name == PARTS[0] else None
+    return Part(step(release, name, threads=threads), before)
+
+
+def step(release: Release, name: str, *, threads: int) -> Step:
+    """The step of this name in PARTS."""
     shapes, thresholds = release.manifest.shapes, release.manifest.thresholds
+    if "skip" not in shapes:
+        raise SetupError(
+            f"the release {release.name} has no skip stage: it answers {release.manifest.task}",
+            expected="a release of events",
+            todo="ask it by questions.answering.answer, or set release=",
+        )
+    if name == "prefilter":
+        return Step(Prefilter(keywords.read(release.keywords)), "candidates", "prefilter_s")
+    if name == "skip":
+        skip = Skip(
+            release.folder / "skip",
+            threshold=thresholds["skip"],
+            threads=threads,
+            max_input=shapes["skip"]["max_input"],
+        )
+        return Step(skip, "kept", "skip_s")
     calibration = release.manifest.extra.get("calibration")
-    skip = Skip(
-        release.folder / "skip",
-        threshold=thresholds["skip"],
-        threads=threads,
-        max_input=shapes["skip"]["max_input"],
-    )
     extract = Extract(
         release.folder / "extractor",
         release.task,
@@ -159,11 +202,7 @@ def steps(release: Release, *, threads: int) -> list[Step]:
         max_output=shapes["extractor"]["max_output"],
         calibration=Calibration(calibration) if calibration else None,
     )
-    return [
-        Step(Prefilter(keywords.read(release.keywords)), "candidates", "prefilter_s"),
-        Step(skip, "kept", "skip_s"),
-        Step(extract, None, "extract_s"),
-    ]
+    return Step(extract, None, "extract_s")
 
 
 def _count(table: pa.Table) -> dict[str, int]:
@@ -179,12 +218,12 @@ def _accounted(
     is_marker = np.asarray(pc.is_null(table.column("id")))
     filings = table.column("filing_id").to_pylist()
     first = int(is_marker.argmax()) if is_marker.any() else -1
-    for name in COUNTS:
+    for name in counted:
         values = [
             counted[name].get(f, 0) if m else None for f, m in zip(filings, is_marker, strict=True)
         ]
         table = table.append_column(name, pa.array(values, pa.int32()))
-    for name in SECONDS:
+    for name in seconds:
         values = [seconds[name] if at == first else None for at in range(len(filings))]
         table = table.append_column(name, pa.array(values, pa.float32()))
     return table

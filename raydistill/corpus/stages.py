@@ -136,9 +136,21 @@ class Commit:
         return pa.table({"line": pa.array([json.dumps(line)], pa.string())})
 
 
-def loop(work: Work, chunks: list[list[str]]) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The classes of a chunk's three steps, each made of a Work."""
+
+    read: Callable[[Work], Callable[[list[str]], pa.Table]] = Read
+    run: Callable[[Work], Stage] = Run
+    commit: Callable[[Work], Stage] = Commit
+
+
+FORWARD = Steps()
+
+
+def loop(work: Work, chunks: list[list[str]], steps: Steps = FORWARD) -> Iterator[dict[str, Any]]:
     """The chunks one after another in this process, as Ray would do them side by side."""
-    read, run, commit = Read(work), Run(work), Commit(work)
+    read, run, commit = steps.read(work), steps.run(work), steps.commit(work)
     for chunk in chunks:
         for line in commit(run(read(chunk)))["line"].to_pylist():
             yield json.loads(line)

@@ -8,38 +8,50 @@ import pyarrow as pa
 import ray.data
 from ray.exceptions import RayError
 
-from raydistill.corpus.stages import Commit, Read, Run, Work
+from raydistill.corpus.parts import RunPart, service
+from raydistill.corpus.stages import FORWARD, Steps, Work
 from raydistill.errors import RaydistillError
 from raydistill.on_ray.chunks import Chunks
+from raydistill.scale import PARTS, SLIVER, Form, Plan, Pool, ScaleConfig, cluster, laptop
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-# Reads and writes need a core's time but seldom. Actors leave them this much of it: where actors
-# reserve every core, Ray has nowhere to run a read and waits for ever.
-_SLIVER = 0.2
+_MEASURED = 2  # chunks that service times are measured on
 
 
-def flow(work: Work, chunks: list[list[str]], *, actors: int, threads: int) -> "Dataset":
+def flow(work: Work, chunks: list[list[str]], plan: Plan, *, steps: Steps = FORWARD) -> "Dataset":
     """The chunks as a dataset of one line a committed chunk. Ray must be running."""
-    return (
-        ray.data.read_datasource(
-            Chunks(chunks, Read(work).__call__),
-            override_num_blocks=len(chunks),
-            num_cpus=_SLIVER,
-        )
-        .map_batches(
-            _runner(work),
+    data = ray.data.read_datasource(
+        Chunks(chunks, steps.read(work).__call__),
+        override_num_blocks=len(chunks),
+        num_cpus=SLIVER,
+    )
+    for pool in plan.pools:
+        data = data.map_batches(
+            _runner(work, steps) if pool.parts == PARTS else _part(work, pool),
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            num_cpus=threads - 2 * _SLIVER,
-            compute=ray.data.ActorPoolStrategy(size=actors),
+            num_cpus=pool.reserved,
+            compute=ray.data.ActorPoolStrategy(size=pool.actors),
         )
-        .map_batches(
-            Commit(work).__call__, batch_size=None, batch_format="pyarrow", num_cpus=_SLIVER
-        )
+    return data.map_batches(
+        steps.commit(work).__call__, batch_size=None, batch_format="pyarrow", num_cpus=SLIVER
     )
+
+
+def planned(work: Work, chunks: list[list[str]], scale: ScaleConfig) -> Plan:
+    """The pools for these chunks, no wider than the cluster; measures on one core where it must."""
+    there = int(ray.cluster_resources().get("CPU", 1))
+    if scale.form is Form.laptop:
+        return laptop(scale.actors, scale.threads, there)
+    cores = min(there, scale.actors * scale.threads)
+    times = dict(scale.service)
+    if not times:
+        measured: Any = ray.remote(num_cpus=1)(service).remote(work, chunks[:_MEASURED])
+        times = cast("dict[str, float]", ray.get(measured))
+    return cluster(times, scale.threads, cores)
 
 
 def lines(data: "Dataset") -> Iterator[dict[str, Any]]:
@@ -64,15 +76,28 @@ def _cause(problem: BaseException) -> BaseException:
     return problem
 
 
-def _runner(work: Work) -> type:
+def _runner(work: Work, steps: Steps) -> type:
     """The cascade as a class for a Ray Data actor.
 
     `work` is part of the class: constructor arguments would lie in the object store, and an actor
     that is restarted after its owner's node died could not be made again.
     """
 
-    class Runner(Run):
+    class Runner:
         def __init__(self) -> None:
-            super().__init__(work)
+            self.run = steps.run(work)
+
+        def __call__(self, batch: pa.Table) -> pa.Table:
+            return self.run(batch)
+
+    return Runner
+
+
+def _part(work: Work, pool: Pool) -> type:
+    """One part of the cascade as such a class."""
+
+    class Runner(RunPart):
+        def __init__(self) -> None:
+            super().__init__(work, pool.parts[0], pool.threads)
 
     return Runner

@@ -85,6 +85,13 @@ def test_without_a_database_review_and_quality_say_so():
     assert web.get("/v1/quality").status_code == 404
 
 
+@pytest.mark.postgres
+def test_the_queue_of_a_fresh_database_is_empty(database):
+    made = browser(Queue(database, TASK)).get("/v1/review").json()
+    assert made["rows"] == []
+    assert set(made["counts"].values()) == {0}
+
+
 def test_a_database_that_is_away_is_503_and_names_no_host():
     web = browser(Queue("postgresql://nobody@127.0.0.1:9/x", TASK))
     answer = web.get("/v1/review")

@@ -20,8 +20,10 @@ from raydistill.task import Task
 
 REASONS = ("abstained", "disagreement")
 VERDICTS = ("teacher", "student", "corrected", "dismissed", "open")
+# Two replicas may begin at once: without the lock, IF NOT EXISTS fails in one of them.
 DDL = (
-    postgres.SCHEMA
+    "SELECT pg_advisory_xact_lock(hashtextextended('raydistill tables', 0));"
+    + postgres.SCHEMA
     + """
 CREATE TABLE IF NOT EXISTS raydistill.review (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

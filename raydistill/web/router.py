@@ -99,6 +99,16 @@ def _sent(request: Request, content: bytes, tag: str, media: str) -> Response:
 def reviews(queue: Queue | None) -> APIRouter:
     """The review queue under `/v1/review`; 404 where the service has no database."""
     router = APIRouter(prefix="/v1/review", tags=["review"])
+    prepared = False
+
+    def there() -> Queue:
+        nonlocal prepared
+        if queue is None:
+            raise HTTPException(404, "review needs a database, and the service has none")
+        if not prepared:  # nobody may have written into it yet
+            queue.prepare()
+            prepared = True
+        return queue
 
     def listed(
         state: Literal["open", "teacher", "student", "corrected", "dismissed"] = "open",
@@ -108,21 +118,19 @@ def reviews(queue: Queue | None) -> APIRouter:
     ) -> dict[str, Any]:
         """Rows of the queue, how many are in each state, and the fields of an answer."""
         with _answered():
-            held = _there(queue)
+            held = there()
             rows = held.listed(state=state, reason=reason, after=after, limit=limit)
             return {"task": form(held.task), "counts": held.counts(), "rows": rows}
 
     def decide(id: Annotated[int, Path(ge=1, lt=2**63)], said: Decision) -> dict[str, Any]:
         """Records a decision; gives the row as it now stands."""
         with _answered():
-            return _there(queue).decide(
-                id, said.verdict, reviewer=said.reviewer, answer=said.answer
-            )
+            return there().decide(id, said.verdict, reviewer=said.reviewer, answer=said.answer)
 
     def labels() -> Response:
         """The human labels as the signed CSV sheet that `build corrections=` reads."""
         with _answered():
-            text = _there(queue).sheet()
+            text = there().sheet()
         return Response(
             text.encode(),
             media_type="text/csv; charset=utf-8",
@@ -162,12 +170,6 @@ def form(task: Task) -> dict[str, Any]:
             spec["suggestions"] = list(one.vocabulary[:SUGGESTIONS])
         shown.append(spec)
     return {"name": task.name, "key": task.key, "single": task.single, "fields": shown}
-
-
-def _there(queue: Queue | None) -> Queue:
-    if queue is None:
-        raise HTTPException(404, "review needs a database, and the service has none")
-    return queue
 
 
 @contextmanager

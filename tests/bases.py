@@ -1,12 +1,13 @@
 """Tiny pretrained models of every form, made on the spot: untrained weights, real files."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-from raydistill.tokenizer import BOS, EOS, PAD, Tokenizer
+from raydistill.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 
 _DECODER = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -39,6 +40,12 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gpt2": ("GPT2Config", "GPT2LMHeadModel", {"n_embd": 32, "n_layer": 1, "n_head": 2}),
 }  # fmt: skip
 
+# Marks as these forms name them; the others have ours.
+MARKS = {
+    "qwen2": {PAD: "<|pad|>", BOS: "<|begin|>", EOS: "<|endoftext|>", UNK: "<|unknown|>"},
+    "bert": {PAD: "[PAD]", BOS: "[CLS]", EOS: "[SEP]", UNK: "[UNK]"},
+}
+
 
 def made(folder: Path, form: str, texts: list[str]) -> Path:
     """A folder with a model of `form` as a hub holds one; its tokenizer is learned from `texts`."""
@@ -59,8 +66,17 @@ def made(folder: Path, form: str, texts: list[str]) -> Path:
                 torch.nn.init.normal_(parameter, std=0.1)
     one.save_pretrained(folder)
     tokenizer.save(folder)
+    _rename(folder, MARKS.get(form, {}))
     if form == "bert":
         file = folder / "tokenizer_config.json"
-        marks = f', "cls_token": "{BOS}", "sep_token": "{EOS}"}}'
-        file.write_text(file.read_text().rstrip().removesuffix("}").rstrip() + marks)
+        values = json.loads(file.read_text()) | {"cls_token": "[CLS]", "sep_token": "[SEP]"}
+        file.write_text(json.dumps(values))
     return folder
+
+
+def _rename(folder: Path, marks: dict[str, str]) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        text = (folder / name).read_text()
+        for ours, theirs in marks.items():
+            text = text.replace(json.dumps(ours), json.dumps(theirs))
+        (folder / name).write_text(text)

@@ -1,5 +1,6 @@
 """Every family of students: trained a few steps, exported, and answering as its master does."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from raydistill.stages.extract import Extract
 from raydistill.student import folder as students
 from raydistill.student.decoder import DecoderLearner
 from raydistill.student.examples import Examples, Ragged
-from raydistill.student.fit import FitConfig
+from raydistill.student.fit import FitConfig, fit
 from raydistill.student.masters import Extractor, Skip
 from raydistill.student.optimise import Optimiser
 from raydistill.student.shape import Kind, Shape, model
@@ -84,7 +85,7 @@ def test_a_pretrained_encoder_skips_as_its_master_does(tiny: Tiny, tmp_path: Pat
     base = _base(tiny, tmp_path / "base", "bert")
     shape = Shape(kind=Kind.encoder, base=base, max_input=32)
     student = _trained(tiny, tmp_path / "student", shape, max_cut=1.0, fit=GENTLE)
-    assert students.card(student).frame.before == ("<s>",)
+    assert students.card(student).frame.before == ("[CLS]",)
     engine.convert(student, tmp_path / "engine", quantisation="float32")
     texts = tiny.dataset.table("val")["text"].to_pylist()[:20]
     scorer = engine.SkipScorer(tmp_path / "engine", threads=1, max_input=32)
@@ -154,3 +155,24 @@ def test_packing_is_for_decoders(tiny: Tiny, tmp_path: Path) -> None:
     shape = Shape(kind=Kind.encoder, width=16, layers=1, heads=2, max_input=96)
     with pytest.raises(SetupError, match="pack=64 for a student of kind encoder"):
         _trained(tiny, tmp_path / "student", shape, fit={"pack": 64})
+
+
+@pytest.mark.parametrize("pack", [0, 60])
+def test_a_resumed_decoder_repeats_the_losses_of_an_undisturbed_one(
+    tmp_path: Path, pack: int
+) -> None:
+    torch.set_num_threads(1)
+    config = FitConfig(**FIT | {"steps": 8, "batch_tokens": 150, "accumulate": 2})
+
+    def losses(resume: Path | None, first: int) -> list[float]:
+        out: list[float] = []
+
+        def report(line, write):
+            out.append(line.loss)
+            if line.step == 3 and resume is None:
+                write(tmp_path)
+
+        fit(_learner(pack), replace(config, checkpoint_every=3), report=report, resume=resume)
+        return out[first:]
+
+    assert losses(None, 3) == losses(tmp_path, 0)

@@ -1,5 +1,6 @@
 """Adapters on a shared base: trained, resumed, merged, one release each."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,12 @@ from safetensors.torch import load_file
 from raydistill import train
 from raydistill.errors import SetupError
 from raydistill.publish import _adapter
-from raydistill.student.fit import FitConfig
+from raydistill.student.fit import FitConfig, fit
 from raydistill.student.lora import LoraConfig, merged, on_fresh_base
 from raydistill.student.masters import Extractor
 from raydistill.student.optimise import Optimiser
 from raydistill.student.shape import Kind, Shape
-from raydistill.student.start import start
+from raydistill.student.start import learner, start
 from tests import bases
 from tests.fix_tiny import Tiny
 
@@ -111,3 +112,30 @@ def test_adapters_need_a_base(tiny: Tiny, tmp_path: Path) -> None:
         train.run(config)
     with pytest.raises(SetupError, match=r"lora\.rank=16"):
         LoraConfig(quantised=True)
+
+
+def test_a_resumed_adapter_repeats_the_losses_of_an_undisturbed_one(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    base = _base(tiny, tmp_path / "base", "llama")
+    config = _config(tiny, base, tmp_path / "student", dropout=0.1)
+    settings = replace(config.fit, steps=6, checkpoint_every=2)
+
+    def losses(resume: Path | None) -> list[float]:
+        out: list[float] = []
+
+        def report(line, write):
+            out.append(line.loss)
+            if line.step == 2 and resume is None:
+                write(tmp_path / "checkpoint")
+
+        begun = train._begun(config, tiny.dataset)
+        teaches = learner(begun, train._examples(config, tiny.dataset, begun))
+        fit(teaches, settings, report=report, resume=resume)
+        return out
+
+    whole = losses(None)
+    size = (tmp_path / "checkpoint/state.pt").stat().st_size
+    assert size < (Path(base) / "model.safetensors").stat().st_size  # the base is not in it
+    assert losses(tmp_path / "checkpoint") == whole[2:]

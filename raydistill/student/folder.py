@@ -85,6 +85,7 @@ def save(folder: Path, model: nn.Module, tokenizer: Tokenizer, card: Card) -> No
         head = {"weight": model.head.weight.detach(), "bias": model.head.bias.detach()}
         save_file({k: v.contiguous() for k, v in head.items()}, temporary / "head.safetensors")
     tokenizer.save(temporary)
+    _name_marks(temporary / "tokenizer_config.json", tokenizer, card.frame)
     (temporary / STUDENT).write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False))
     if folder.exists():
         aside = folder.with_name(folder.name + ".old")
@@ -94,6 +95,23 @@ def save(folder: Path, model: nn.Module, tokenizer: Tokenizer, card: Card) -> No
         shutil.rmtree(aside, ignore_errors=True)
     else:
         temporary.rename(folder)
+
+
+def _name_marks(file: Path, tokenizer: Tokenizer, frame: Frame) -> None:
+    """Names the marks of a base's own tokenizer: converters would add ours to its vocabulary."""
+    config = json.loads(file.read_text())
+    own = json.loads(tokenizer.raw.to_str())["model"].get("unk_token")
+    instead = {
+        "pad_token": frame.pad,
+        "eos_token": frame.end,
+        "bos_token": frame.before[0] if frame.before else frame.end,
+        "unk_token": own,
+    }
+    for name, token in instead.items():
+        if tokenizer.raw.token_to_id(config.get(name, "")) is None:
+            config[name] = token
+    known = {name: value for name, value in config.items() if value is not None}
+    file.write_text(json.dumps(known, indent=2))
 
 
 def card(folder: Path) -> Card:

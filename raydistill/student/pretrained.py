@@ -10,8 +10,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
-from transformers import BertModel as Bert
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BertModel,
+    GenerationConfig,
+)
 
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, ENCODER, SEQ2SEQ, Frame
@@ -102,16 +108,15 @@ def pretrained(
     torch.manual_seed(seed)
     _export_fields(config)
     if shape.kind is Kind.encoder:
-        return Classifier(_weights(Bert, shape, config, load), 2)
+        return Classifier(_weights(BertModel, shape, config, load), 2)
     kind = AutoModelForCausalLM if shape.kind is Kind.decoder else AutoModelForSeq2SeqLM
     model = _weights(kind, shape, config, load)
     plain_attention(model)
-    model.generation_config.forced_eos_token_id = None
-    model.generation_config.forced_bos_token_id = None
-    model.generation_config.no_repeat_ngram_size = 0
-    model.generation_config.num_beams = 1
-    model.generation_config.early_stopping = False
-    model.generation_config.max_length = None
+    # Greedy, whatever the base's makers recommend.
+    generation: Any = GenerationConfig
+    names = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+    known = {name: getattr(config, name, None) for name in names}
+    model.generation_config = generation(**{k: v for k, v in known.items() if v is not None})
     add_tokens(model, tokenizer, added)
     return model
 

@@ -105,7 +105,7 @@ class _Way:
         overrides += ["fit.checkpoint_every=40", "fit.log_every=10", "invented=0"]
         began = time.monotonic()
         job = self.started("train", *overrides)
-        _await(lambda: log.is_file() and len(log.read_text().splitlines()) >= 7, job)
+        until(lambda: log.is_file() and len(log.read_text().splitlines()) >= 7, job)
         before = len(log.read_text().splitlines())
         self.nodes.kill_one_with("RayTrainWorker")
         print("cluster: killed a node in training", flush=True)
@@ -120,9 +120,9 @@ class _Way:
         """Runs the backfill with two actors and kills a node of one in the middle."""
         began = time.monotonic()
         job = self.started("backfill", *self.wide)
-        _await(lambda: _committed(self.dsn) >= 10, job)
+        until(lambda: committed(self.dsn) >= 10, job)
         self.nodes.kill_one_with("MapWorker")
-        print(f"cluster: killed a node after {_committed(self.dsn)} filings", flush=True)
+        print(f"cluster: killed a node after {committed(self.dsn)} filings", flush=True)
         self.printed["backfill"] = finished(job)
         self.seconds["backfill, one node killed"] = time.monotonic() - began
 
@@ -150,16 +150,18 @@ def _world(dsn: str, filings: int) -> None:
                 postgres.copy_in(connection, f"kee.{name}", getattr(piece, name))
 
 
-def _await(true: Callable[[], bool], job: Any) -> None:
-    until = time.monotonic() + _PATIENCE_S
+def until(true: Callable[[], bool], job: Any) -> None:
+    """Waits for something of a running job; SetupError with its output if it ends before."""
+    end = time.monotonic() + _PATIENCE_S
     while not true():
-        if job.poll() is not None or time.monotonic() > until:
+        if job.poll() is not None or time.monotonic() > end:
             out = job.communicate(timeout=30)[0] if job.poll() is not None else ""
             raise SetupError(f"the job was over before a node could be killed:\n{out[-3000:]}")
         time.sleep(0.2)
 
 
-def _committed(dsn: str) -> int:
+def committed(dsn: str) -> int:
+    """Filings in the ledger."""
     query = "SELECT to_regclass('raydistill.ledger') IS NOT NULL"
     if not postgres.fetch(dsn, query)[0][0]:
         return 0

@@ -90,7 +90,7 @@ def _index(dsn: str, one: TableConfig) -> Finding:
 def _read_by_teacher(dsn: str, one: TableConfig) -> Finding:
     """Whether any filing was read to its end: without one there are no negatives."""
     statement = postgres.sql(
-        "SELECT count({done}), count(*) FROM (SELECT {done} FROM {table} LIMIT 100000) AS some",
+        "SELECT count({done}), count(*) FROM (SELECT {done} FROM {table} LIMIT 100000) AS part",
         done=postgres.identifier(one.columns["teacher_done_at"]),
         table=postgres.identifier(one.table),
     )

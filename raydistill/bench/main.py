@@ -19,6 +19,7 @@ class Config:
     corpus: str | None = None
     threads: int = 2
     release: str | None = None
+    students: str | None = None
 
 
 def _way(config: Config) -> dict[str, Any]:
@@ -73,9 +74,25 @@ def _serve_whole(config: Config) -> dict[str, Any]:
     return serve_whole.run(_release(config), Path(config.root) / "serve", corpus=corpus)
 
 
+def _backfill(config: Config) -> dict[str, Any]:
+    from raydistill.bench import backfill
+
+    students = Path(config.students) if config.students else None
+    return backfill.run(
+        Path(config.root) / "backfill", _release(config), students,
+        filings=(config.rows or [30])[0], threads=config.threads,
+    )  # fmt: skip
+
+
+def _scale(config: Config) -> dict[str, Any]:
+    from raydistill.bench import scale
+
+    return scale.run(Path(config.root) / "scale", _release(config), threads=config.threads)
+
+
 def _release(config: Config) -> Path:
     if config.release is None:
-        raise SetupError("no release to serve", todo="set release=FOLDER")
+        raise SetupError(f"bench={config.bench} without a release", todo="set release=FOLDER")
     return Path(config.release)
 
 
@@ -111,6 +128,8 @@ BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "train": _train,
     "questions": _questions,
     "serve": _serve,
+    "backfill": _backfill,
+    "scale": _scale,
     "serve_whole": _serve_whole,
 }
 

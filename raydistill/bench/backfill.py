@@ -1,0 +1,248 @@
+"""How fast a backfill is through Ray, from Postgres to Postgres, beside three other ways to do it.
+
+The filings are of a demo world that the release has not seen. The others read and write the same
+rows by the same steps: (a) a loop in one process; (b) the cascade with its extractor under
+transformers' `generate`, in Ray actors; (c) no cascade, the extractor on every sentence.
+Rates count from the first committed chunk to the last: start and loading are told apart.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+from pyarrow import compute
+
+from raydistill import pgserver, pipeline, postgres, release
+from raydistill.corpus import fingerprint
+from raydistill.corpus.postgres_sink import PostgresSink
+from raydistill.corpus.stages import CascadeOf, Work, loop
+from raydistill.demo.world import world, write
+from raydistill.pipeline import Part, Stage
+from raydistill.release import Release
+from raydistill.scale import Form, ScaleConfig
+from raydistill.source import PostgresSentences, SourceConfig, TableConfig, identity
+
+pc: Any = compute  # its functions are made at run time: no type checker sees them
+
+SENTENCES = 10_000  # of a filing
+SEED = 41
+FIELDS = (
+    "event_type", "subject", "object", "magnitude_class", "timing", "sentiment", "materiality",
+    "confidence", "date_confidence", "event_date",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class UnderTransformers:
+    """The cascade with its extractor's master under `generate`, 64 sentences at a time."""
+
+    release: str
+    master: str
+    threads: int
+
+    def __call__(self) -> Stage:
+        from raydistill.student.masters import Extractor
+
+        cascade = pipeline.Cascade(Path(self.release), threads=self.threads)
+        extract = cast("Any", cascade.steps[-1].stage)
+        extract.generator = _Master(Extractor(Path(self.master), threads=self.threads))
+        return cascade
+
+
+class _Master:
+    def __init__(self, extractor: Any) -> None:
+        self.extractor = extractor
+
+    def __call__(self, sources: list[Any]) -> list[Any]:
+        from raydistill.engine import Generated
+
+        return [Generated(tokens, 0.0) for tokens in self.extractor.tokens(sources)]
+
+
+@dataclass(frozen=True, slots=True)
+class NoCascade:
+    """The extractor alone, on every sentence."""
+
+    release: str
+    threads: int
+
+    def __call__(self) -> Stage:
+        cascade = pipeline.Cascade(Path(self.release), threads=self.threads)
+        first, second, extract = cascade.steps
+        cascade.parts = [
+            Part(pipeline.Step(_every, step.count, step.seconds), cascade.guarded if one else None)
+            for one, step in ((True, first), (False, second))
+        ] + [Part(extract, None)]
+        return cascade
+
+
+def _every(table: pa.Table) -> pa.Table:
+    return table
+
+
+@dataclass(slots=True)
+class Ran:
+    """What one way did: seconds to its first chunk, then sentences and seconds to its last."""
+
+    start_s: float
+    seconds: float
+    sentences: int
+    stages: dict[str, float]
+    events: Counter[tuple[str, ...]]
+
+    @property
+    def rate(self) -> float:
+        """Sentences a second after the first chunk."""
+        return self.sentences / max(1e-9, self.seconds)
+
+
+def run(
+    folder: Path, opened: Path, students: Path | None, *, filings: int = 30, threads: int = 2
+) -> dict[str, Any]:
+    """The figures, after printing them. `students` holds the masters; without it (b) is left out.
+
+    Writes a Postgres server's folder under `folder`. Starts a local Ray where none is.
+    """
+    from raydistill.on_ray import cluster
+
+    made = release.verify(opened.absolute())
+    dsn = pgserver.start((folder / "postgres").absolute())
+    try:
+        truth, strange = _fill(dsn, filings)
+        cluster.start(cpus=max(2, threads))
+        figures = _figures(dsn, made, students, filings, threads, truth, strange)
+    finally:
+        pgserver.stop((folder / "postgres").absolute())
+    for name, figure in figures.items():
+        print(f"{name:28} {figure}")
+    return figures
+
+
+def _fill(dsn: str, filings: int) -> tuple[Counter[tuple[str, ...]], set[str]]:
+    """Writes the world; what a teacher without error finds, and sentences of unseen phrasings."""
+    made = world(
+        seed=SEED, filings=filings, companies=200, sentences_per_filing=SENTENCES, unread=0.0,
+        error_rate=0.0,
+    )  # fmt: skip
+    write(made, dsn)
+    strange = made.truth.filter(pc.invert(made.truth["phrasing_seen"]))["sentence_id"].to_pylist()
+    return _events(dsn, "kee.events"), set(strange)
+
+
+def _events(dsn: str, table: str) -> Counter[tuple[str, ...]]:
+    names = {name: postgres.identifier(name) for name in ("sentence_id", *FIELDS)}
+    query = postgres.sql(
+        f"SELECT {', '.join(f'{{{name}}}' for name in names)} FROM {{table}}"  # noqa: S608
+        " WHERE event_type IS NOT NULL",
+        table=postgres.identifier(table),
+        **names,
+    )
+    rows = postgres.fetch(dsn, query)
+    return Counter(tuple(map(str, row)) for row in rows)
+
+
+def _figures(
+    dsn: str,
+    made: Release,
+    students: Path | None,
+    filings: int,
+    threads: int,
+    truth: Counter[tuple[str, ...]],
+    strange: set[str],
+) -> dict[str, Any]:
+    path = str(made.folder)
+    plain = CascadeOf(path, threads)
+    few = max(3, filings // 5)
+    ray = _ran(dsn, made, plain, filings, _through_ray(threads))
+    bare = _ran(dsn, made, plain, filings, loop)
+    every = _ran(dsn, made, NoCascade(path, threads), 2, loop)
+    total = sum(ray.stages.values()) or 1.0
+    figures: dict[str, Any] = {
+        "sentences_per_second": round(ray.rate, 1),
+        "core_seconds_per_filing": round(threads * SENTENCES / ray.rate, 3),
+        "vs_bare_loop": round(ray.rate / bare.rate, 3),
+        "vs_bare_loop_from_start": round(_whole(ray) / _whole(bare), 3),
+        "ray_first_chunk_s": round(ray.start_s, 1),
+        "vs_no_cascade": round(ray.rate / every.rate, 2),
+        "shares": {name: round(s / total, 3) for name, s in ray.stages.items()},
+        "stage_core_seconds_per_filing": {
+            name: round(s * _cores(name, threads) * SENTENCES / max(1, ray.sentences), 3)
+            for name, s in ray.stages.items()
+        },
+        "agreement": round(_f1(ray.events, truth, strange), 4),
+        "bare_events_differ": sum(
+            ((ray.events - bare.events) + (bare.events - ray.events)).values()
+        ),
+        "sentences": ray.sentences,
+        "events": sum(ray.events.values()),
+    }
+    if students is not None:
+        slow = UnderTransformers(path, str((students / "extractor").absolute()), threads)
+        under = _ran(dsn, made, slow, few, _through_ray(threads))
+        figures["vs_transformers"] = round(ray.rate / under.rate, 2)
+        figures["vs_transformers_extract_alone"] = round(
+            (under.stages["extract_s"] / under.sentences)
+            / (ray.stages["extract_s"] / ray.sentences),
+            2,
+        )
+    return figures
+
+
+def _cores(stage: str, threads: int) -> int:
+    return threads if stage in ("skip_s", "extract_s") else 1
+
+
+def _whole(one: Ran) -> float:
+    return one.sentences / (one.start_s + one.seconds)
+
+
+Way = Callable[[Work, list[list[str]]], Iterable[dict[str, Any]]]
+
+
+def _through_ray(threads: int) -> Way:
+    def lines(work: Work, chunks: list[list[str]]) -> Iterable[dict[str, Any]]:
+        from raydistill.on_ray import flow
+
+        config = ScaleConfig(form=Form.laptop, actors=1, threads=threads)
+        return flow.lines(flow.flow(work, chunks, flow.planned(work, chunks, config)))
+
+    return lines
+
+
+def _ran(dsn: str, made: Release, cascade: Callable[[], Stage], filings: int, way: Way) -> Ran:
+    """One way over the first filings, a chunk each, into output tables of its own."""
+    with postgres.connect(dsn) as connection:
+        postgres.script(connection, "DROP SCHEMA IF EXISTS raydistill CASCADE")
+    parts = fingerprint.fingerprint(made, identity(SourceConfig(dsn=dsn)), abstain=0.0)
+    sink = PostgresSink(dsn, str(made.folder), made.name, "bench", fingerprint.short(parts))
+    sink.prepare()
+    sink.enter(parts)
+    table: TableConfig = SourceConfig(dsn=dsn).sentences
+    source = PostgresSentences(dsn, table.table, table.columns)
+    chunks = [[name] for name, _ in source.filings()[:filings]]
+    work = Work(str(made.folder), source, sink, cascade)
+    began = first = last = time.perf_counter()
+    sentences, stages = 0, dict[str, float]()
+    for at, line in enumerate(way(work, chunks)):
+        last = time.perf_counter()
+        if not at:
+            first = last
+            continue
+        sentences += line["sentences"]
+        for name in ("read_s", "prefilter_s", "skip_s", "extract_s", "commit_s"):
+            stages[name] = stages.get(name, 0.0) + line.get(name, 0.0)
+    found = _events(dsn, "raydistill.events")
+    return Ran(first - began, last - first, sentences, stages, found)
+
+
+def _f1(
+    found: Counter[tuple[str, ...]], truth: Counter[tuple[str, ...]], strange: set[str]
+) -> float:
+    """F1 of whole records, ten fields, letter by letter, `strange` sentences left out."""
+    both = sum(n for one, n in (found & truth).items() if one[0] not in strange)
+    sizes = [sum(n for one, n in side.items() if one[0] not in strange) for side in (found, truth)]
+    return 2 * both / max(1, sum(sizes))

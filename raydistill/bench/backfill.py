@@ -112,7 +112,7 @@ def run(
     made = release.verify(opened.absolute())
     dsn = pgserver.start((folder / "postgres").absolute())
     try:
-        truth, strange = _fill(dsn, filings)
+        truth, strange = fill(dsn, filings)
         cluster.start(cpus=max(2, threads))
         figures = _figures(dsn, made, students, filings, threads, truth, strange)
     finally:
@@ -122,7 +122,7 @@ def run(
     return figures
 
 
-def _fill(dsn: str, filings: int) -> tuple[Counter[tuple[str, ...]], set[str]]:
+def fill(dsn: str, filings: int) -> tuple[Counter[tuple[str, ...]], set[str]]:
     """Writes the world; what a teacher without error finds, and sentences of unseen phrasings."""
     made = world(
         seed=SEED, filings=filings, companies=200, sentences_per_filing=SENTENCES, unread=0.0,
@@ -157,9 +157,9 @@ def _figures(
     path = str(made.folder)
     plain = CascadeOf(path, threads)
     few = max(3, filings // 5)
-    ray = _ran(dsn, made, plain, filings, _through_ray(threads))
-    bare = _ran(dsn, made, plain, filings, loop)
-    every = _ran(dsn, made, NoCascade(path, threads), 2, loop)
+    ray = ran(dsn, made, plain, filings, _through_ray(threads))
+    bare = ran(dsn, made, plain, filings, loop)
+    every = ran(dsn, made, NoCascade(path, threads), 2, loop)
     total = sum(ray.stages.values()) or 1.0
     figures: dict[str, Any] = {
         "sentences_per_second": round(ray.rate, 1),
@@ -182,7 +182,7 @@ def _figures(
     }
     if students is not None:
         slow = UnderTransformers(path, str((students / "extractor").absolute()), threads)
-        under = _ran(dsn, made, slow, few, _through_ray(threads))
+        under = ran(dsn, made, slow, few, _through_ray(threads))
         figures["vs_transformers"] = round(ray.rate / under.rate, 2)
         figures["vs_transformers_extract_alone"] = round(
             (under.stages["extract_s"] / under.sentences)
@@ -213,7 +213,7 @@ def _through_ray(threads: int) -> Way:
     return lines
 
 
-def _ran(dsn: str, made: Release, cascade: Callable[[], Stage], filings: int, way: Way) -> Ran:
+def ran(dsn: str, made: Release, cascade: Callable[[], Stage], filings: int, way: Way) -> Ran:
     """One way over the first filings, a chunk each, into output tables of its own."""
     with postgres.connect(dsn) as connection:
         postgres.script(connection, "DROP SCHEMA IF EXISTS raydistill CASCADE")

@@ -1,7 +1,8 @@
 """Sources: where filings and the teacher's answers come from, and how they become chunks.
 
-Postgres tables or a folder of EDGAR files; both give filings with their size, and the sentences of
-some filings as one chunk. Names of the user's tables and columns come from conf/source.
+Postgres tables, a folder of EDGAR files or Parquet; all give filings with their size, and the
+sentences of some filings as one chunk. Names of the user's tables and columns come from
+conf/source.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from raydistill import filings as edgar
 from raydistill import pgserver, postgres
 from raydistill.chunk import SENTENCES, marked, markers
 from raydistill.errors import FilingError, SetupError
+from raydistill.parquet import ParquetSentences
 
 
 class SourceKind(Enum):
@@ -22,6 +24,7 @@ class SourceKind(Enum):
 
     postgres = "postgres"
     edgar = "edgar"
+    parquet = "parquet"
     rows = "rows"  # files of texts with answers: to build from, not to backfill
 
 
@@ -41,7 +44,7 @@ class TableConfig:
 class SourceConfig:
     """Where to read. `dsn` is a libpq URI without a password; null runs the embedded server.
 
-    `columns` maps our names to those of `rows` files, where they cannot be told.
+    `columns` maps our names to those of files (`rows`, `parquet`), where they cannot be told.
     """
 
     kind: SourceKind = SourceKind.postgres
@@ -210,10 +213,14 @@ def sentences(config: SourceConfig) -> Sentences:
         if not config.path:
             raise SetupError("source=edgar without a path", todo="set source.path=DIR")
         return EdgarSentences(config.path)
+    if config.kind is SourceKind.parquet:
+        if not config.path:
+            raise SetupError("source=parquet without a path", todo="set source.path=FILE")
+        return ParquetSentences(config.path, dict(config.columns))
     if config.kind is SourceKind.rows:
         raise SetupError(
             "source=rows has answers, not filings",
-            expected="source=kee | source=edgar",
+            expected="source=kee | source=edgar | source=parquet",
             todo="use it to build",
         )
     return PostgresSentences(dsn(config), **asdict(config.sentences))

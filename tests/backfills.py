@@ -1,9 +1,13 @@
 """A small corpus, its backfill in this process, and the rows of two backfills side by side."""
 
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
 from raydistill import backfill, events, postgres
 from raydistill.corpus import fingerprint
 from raydistill.corpus.postgres_sink import PostgresSink
-from raydistill.corpus.stages import CascadeOf, Work, loop
+from raydistill.corpus.stages import Work, loop
 from raydistill.demo.world import world, write
 from raydistill.pipeline import Cascade
 from raydistill.source import PostgresSentences, SourceConfig, identity
@@ -50,12 +54,27 @@ def sink(database, release, run="one"):
     return made
 
 
+@lru_cache(maxsize=1)
+def _loaded(folder):
+    return Cascade(folder, threads=1)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The release's cascade, loaded once a session."""
+
+    folder: Path
+
+    def __call__(self):
+        return _loaded(self.folder)
+
+
 def work(database, release, *, to=None, cascade=None, **settings):
     return Work(
         str(release.folder),
         sentences(database),
         to or sink(database, release),
-        cascade or CascadeOf(str(release.folder), 1),
+        cascade or Loaded(release.folder),
         patience_s=20.0,
         **settings,
     )
@@ -75,7 +94,7 @@ def finish(one, database):
 def undisturbed(database, release):
     """The rows that the stages give in one go, as a backfill would write them."""
     filings = [name for name, _ in sentences(database).filings()]
-    table = Cascade(release.folder, threads=1)(sentences(database).read(filings))
+    table = _loaded(release.folder)(sentences(database).read(filings))
     return events.rows(table, release.task)
 
 

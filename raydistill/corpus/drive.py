@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raydistill.corpus.live import Live, stalled
+from raydistill.corpus.patience import AWAY
 from raydistill.corpus.sink import RUN, Hold, Sink
 from raydistill.corpus.totals import Totals
 from raydistill.errors import SetupError
-from raydistill.postgres import ConnectionLost, Unreachable
 
 _TICK_S, _CHECK_S = 0.25, 5.0
 
@@ -112,14 +112,14 @@ class Drive:
             self._check()
         if now - self.heard > self.stall_s * (self.stalls + 1):
             self.stalls += 1
-            with suppress(ConnectionLost, Unreachable):
+            with suppress(*AWAY):
                 self.live.say(f"backfill: {stalled(now - self.heard, self.sink.begun())}")
 
     def _check(self) -> None:
         """The run is still ours; a server that is away is waited for, or started if it is ours."""
         try:
             self.hold.check()
-        except (ConnectionLost, Unreachable) as problem:
+        except AWAY as problem:
             first = str(problem).splitlines()[0]
             self.live.say(f"backfill: {first}; going on when it is back")
             if self.mend is not None:
@@ -136,5 +136,5 @@ class Drive:
                 self.sink.stop()
                 self.stopping = True
             return left < 0 or not any(one.stage == RUN for one in self.sink.begun())
-        except (ConnectionLost, Unreachable):
+        except AWAY:
             return left < 0

@@ -1,16 +1,24 @@
-"""Patience: a database that is away for a while is waited for, not died of."""
+"""Patience: a database that is away for a while, or a full disk, is waited for, not died of."""
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from raydistill.errors import RaydistillError
 from raydistill.postgres import ConnectionLost, Unreachable
 
 T = TypeVar("T")
 
 
+class DiskAway(RaydistillError):
+    """A file cannot be written now: the disk is full, or the store is away."""
+
+
+AWAY = (ConnectionLost, Unreachable, DiskAway)
+
+
 def patiently(act: Callable[[], T], seconds: float) -> T:
-    """`act()`, done again while PostgreSQL is away, restarting or full, for up to `seconds`.
+    """`act()`, done again while PostgreSQL (or a disk) is away or full, for up to `seconds`.
 
     `act` is done whole again, so it must be harmless to repeat. The last error is raised.
     """
@@ -19,7 +27,7 @@ def patiently(act: Callable[[], T], seconds: float) -> T:
     while True:
         try:
             return act()
-        except (ConnectionLost, Unreachable):
+        except AWAY:
             if time.monotonic() + wait > until:
                 raise
         time.sleep(wait)

@@ -1,5 +1,6 @@
 """PostgreSQL as a sink: events and ledger in one transaction, attempts counted beside them."""
 
+import atexit
 import json
 import os
 import secrets
@@ -19,7 +20,8 @@ from raydistill.errors import SetupError
 from raydistill.events import Rows
 from raydistill.postgres import Connection, ConnectionLost, Unreachable
 
-_kept = threading.local()  # one connection a thread of a process: a chunk does not wait for another
+# A connection for each thread and database of a process: opening one costs as much as a commit.
+_kept: dict[tuple[int, str], Connection] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +162,23 @@ class PostgresSink:
 @contextmanager
 def _connection(dsn: str) -> Generator[Connection]:
     """This thread's connection; after any error the next caller gets a new one."""
-    known: dict[str, Connection] = _kept.__dict__.setdefault("connections", {})
-    connection = known.get(dsn)
+    key = (threading.get_ident(), dsn)
+    connection = _kept.get(key)
     if connection is None or connection.closed:
-        connection = known[dsn] = postgres.connect(dsn)
+        connection = _kept[key] = postgres.connect(dsn)
         connection.autocommit = True  # each statement, or each `transaction`, commits
     try:
         yield connection
     except BaseException:
-        known.pop(dsn).close()
+        _kept.pop(key).close()
         raise
+
+
+@atexit.register
+def close() -> None:
+    """Closes this process's connections."""
+    while _kept:
+        _kept.popitem()[1].close()
 
 
 def _here() -> str:

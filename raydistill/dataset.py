@@ -7,10 +7,11 @@ keywords.txt        the prefilter, to be edited by hand where needed
 dataset.json        inputs, snapshot, counts, filters, seed, fingerprints; written last
 """
 
+import difflib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,17 @@ def split_of(group: str, *, seed: int, val: float, test: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A finished dataset folder. A mixture has more `tasks` than its first, `task`."""
+    """A finished dataset folder. A mixture has more `tasks` than its first, `task`.
+
+    With `only` it is the dataset of a specialist: records whose first field has another value are
+    not there, and rows with none left are rows without an event.
+    """
 
     folder: Path
     manifest: dict[str, Any]
     task: Task
     others: tuple[Task, ...] = ()
+    only: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -72,8 +78,11 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over everything the manifest says, times and paths apart."""
-        return str(self.manifest["fingerprint"])
+        """16 hex digits over everything the manifest says, times and paths apart, and `only`."""
+        whole = str(self.manifest["fingerprint"])
+        if not self.only:
+            return whole
+        return hashlib.sha256(json.dumps([whole, *self.only]).encode()).hexdigest()[:16]
 
     @property
     def keywords(self) -> Path:
@@ -87,7 +96,8 @@ class Dataset:
         """All rows of `train`, `val` or `test`."""
         files = sorted((self.folder / split).glob("*.parquet"))
         tables = [pq.read_table(file) for file in files]
-        return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+        table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+        return narrowed(table, self.task, self.only) if self.only else table
 
     def batches(self, split: str, rows: int = 8192) -> Iterator[pa.RecordBatch]:
         """The rows of a split in bounded memory."""
@@ -138,8 +148,42 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
 
 
-def open_(folder: Path) -> Dataset:
-    """The dataset in `folder`. Raises SetupError where `build` has not finished one."""
+def narrowed(rows: pa.Table, task: Task, only: Sequence[str]) -> pa.Table:
+    """The rows (SCHEMA), and of their records those alone whose first field is one of `only`."""
+    first, wanted = task.fields[0].name, frozenset(only)
+    keep: list[bool] = rows["keep"].to_pylist()
+    answers: list[str] = rows["answer"].to_pylist()
+    for at, answer in enumerate(answers):
+        if keep[at]:
+            left = [one for one in task.parse(answer).records if one[first] in wanted]
+            keep[at], answers[at] = bool(left), task.render(task.answer(left))
+    for name, column in (("answer", answers), ("keep", keep)):
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, rows.schema.field(name), pa.array(column))
+    return rows
+
+
+def _refuse_unknown(task: Task, others: Sequence[Task], only: Sequence[str]) -> None:
+    """Refuses a specialist of a mixture, or of values that the dataset does not hold."""
+    if others:
+        raise SetupError("only= of a dataset with several tasks", todo="leave only= out")
+    spec = task.fields[0].spec()
+    known = spec.get("vocabulary") or spec.get("choices") or ()
+    strange = [one for one in only if known and one not in known]
+    if strange:
+        near = [n for one in strange for n in difflib.get_close_matches(one, known, n=2)]
+        raise SetupError(
+            f"only={', '.join(strange)}: the dataset's {task.fields[0].name} has none of these",
+            expected=f"did you mean {', '.join(near)}?" if near else "frequent values of build",
+            todo="correct only=",
+        )
+
+
+def open_(folder: Path, *, only: Sequence[str] = ()) -> Dataset:
+    """The dataset in `folder`, or the part of a specialist in `only` some event types.
+
+    Raises SetupError where `build` has not finished one, or it has no such types.
+    """
     file = folder / MANIFEST
     if not file.is_file():
         raise SetupError(
@@ -148,4 +192,8 @@ def open_(folder: Path) -> Dataset:
             todo="run build, or set dataset=",
         )
     first, *others = tasks(json.loads((folder / "task.json").read_text()))
-    return Dataset(folder, json.loads(file.read_text()), first, tuple(others))
+    if only:
+        _refuse_unknown(first, others, only)
+    return Dataset(
+        folder, json.loads(file.read_text()), first, tuple(others), tuple(sorted(set(only)))
+    )

@@ -38,7 +38,9 @@ class Config:
 
     `slices` is Parquet of (id, slice); agreement is given for each slice. `master` is the student
     folder of the extractor. `readings` names files (Parquet or JSONL) of (id, answer): a second
-    reading by the teacher, a human's answers, a model without training.
+    reading by the teacher, a human's answers, a model without training. `ceiling` states how far
+    the teacher agrees with himself, by field (and `skip`, `whole record`), where that was measured
+    elsewhere: no student can honestly beat it. `curve` is a curve.json to draw.
     """
 
     root: str = "runs"
@@ -49,6 +51,8 @@ class Config:
     slices: str | None = None
     master: str | None = None
     readings: dict[str, str] = field(default_factory=dict)
+    ceiling: dict[str, float] = field(default_factory=dict)
+    curve: str | None = None
     baseline: bool = True
     draws: int = 1000
     worst: int = 50
@@ -60,6 +64,8 @@ def run(config: Config) -> dict[str, Any]:
     """Writes report.json, .md and .html to `config.out`; prints and gives the report."""
     data = dataset.open_(Path(config.dataset))
     opened = release.verify(Path(config.release), expected=data.task)
+    if only := opened.manifest.extra.get("only"):
+        data = dataset.open_(data.folder, only=only)
     if data.others:
         answerer = Answerer(opened, threads=config.threads)
         return tasks_report.evaluate(data, answerer, config.split, Path(config.out))
@@ -187,6 +193,8 @@ def figures(
         "invented_per_1000": sides["student"]["invented_per_1000"]["value"],
         "negatives": sides["student"]["rows_without_events"],
         "skip_agreement": sides["student"]["skip_agreement"],
+        "ceiling": dict(config.ceiling),
+        "curve": _curve(config.curve),
         "cost": costs,
         "promises": cost.promises(costs, quality),
         "manifest": {"quantisation": opened.manifest.quantisation, "shapes": opened.manifest.shapes,
@@ -195,6 +203,14 @@ def figures(
                      "skip": opened.manifest.metrics.get("skip", {}),
                      "dataset": opened.manifest.dataset},
     }  # fmt: skip
+
+
+def _curve(file: str | None) -> list[dict[str, Any]] | None:
+    if file is None:
+        return None
+    if not Path(file).is_file():
+        raise SetupError(f"no curve at {file}", expected="curve.json", todo="run curve")
+    return json.loads(Path(file).read_text())["points"]
 
 
 def _companies(data: Dataset) -> set[str]:

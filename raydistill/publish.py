@@ -63,10 +63,12 @@ AUTO = "auto"
 
 def run(config: Config) -> Release:
     """Publishes the release of `config`; prints its name and how it compares with its masters."""
-    data = dataset.open_(Path(config.dataset))
+    extractor = card(Path(config.extractor))
+    only = extractor.training.get("only") or ()
+    data = dataset.open_(Path(config.dataset), only=only)
     if data.others:
         return _mixture(config, data)
-    skip, extractor = card(Path(config.skip)), card(Path(config.extractor))
+    skip = card(Path(config.skip))
     _refuse_strangers(data, {config.skip: skip, config.extractor: extractor})
     if "threshold" not in skip.training:
         raise SetupError(
@@ -74,6 +76,7 @@ def run(config: Config) -> Release:
         )
 
     extra: dict[str, Any] = {"teacher": config.teacher, "teacher_terms": config.teacher_terms}
+    extra |= {"only": list(only)} if only else {}
     measured = _formats(config, data, extractor)
     quantisation = config.quantisation
     if quantisation == AUTO:
@@ -104,6 +107,7 @@ def run(config: Config) -> Release:
             "parity": parity,
             "skip": skip.training,
             "recall": found.recall,
+            "data": data.manifest.get("counts", {}),
             "formats": formats.spec(measured),
         }
 

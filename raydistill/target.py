@@ -69,6 +69,25 @@ def decoded(target: Target, tokens: Sequence[str], source: Source) -> Answer | A
         return problem
 
 
+@dataclass(frozen=True, slots=True)
+class Single:
+    """The target of a task with exactly one record; other numbers of them decode to an error."""
+
+    inner: Target
+
+    def tokens(self) -> list[str]:
+        return self.inner.tokens()
+
+    def encode(self, answer: Answer, source: Source) -> list[str]:
+        return self.inner.encode(answer, source)
+
+    def decode(self, tokens: Sequence[str], source: Source) -> Answer:
+        answer = self.inner.decode(tokens, source)
+        if len(answer.records) != 1:
+            raise AnswerError("wrong_count", f"{len(answer.records)} records instead of one")
+        return answer
+
+
 def _date_tokens() -> list[str]:
     years = [f"<y{year}>" for year in YEARS]
     return years + [f"<m{m:02}>" for m in range(1, 13)] + [f"<d{d:02}>" for d in range(1, 32)]

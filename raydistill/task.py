@@ -16,7 +16,7 @@ from raydistill.answer import Answer, Record, located
 from raydistill.errors import AnswerError, SetupError
 from raydistill.fields import Field, Text
 from raydistill.score import Scored, compare
-from raydistill.target import MAX_RECORDS, Compact, Spell, Target, Unspell
+from raydistill.target import MAX_RECORDS, Compact, Single, Spell, Target, Unspell
 from raydistill.text_target import JsonTarget, LiteralTarget
 
 TARGETS = ("compact", "literal", "json")
@@ -55,13 +55,18 @@ class Task:
 
     def target(self, kind: str, *, positions: int, spell: Spell, unspell: Unspell) -> Target:
         """How answers are written for a student: `compact`, `literal` or `json`."""
+        made: Target
         if kind == "compact":
-            return Compact(self.fields, positions=positions, spell=spell, unspell=unspell)
-        if kind == "literal":
-            return LiteralTarget(self.fields, spell=spell, unspell=unspell)
-        if kind == "json":
-            return JsonTarget(self.render, self.parse, spell=spell, unspell=unspell)
-        raise SetupError(f"target {kind!r}", expected=" | ".join(TARGETS), todo="correct target=")
+            made = Compact(self.fields, positions=positions, spell=spell, unspell=unspell)
+        elif kind == "literal":
+            made = LiteralTarget(self.fields, spell=spell, unspell=unspell)
+        elif kind == "json":
+            made = JsonTarget(self.render, self.parse, spell=spell, unspell=unspell)
+        else:
+            raise SetupError(
+                f"target {kind!r}", expected=" | ".join(TARGETS), todo="correct target="
+            )
+        return Single(made) if self.single else made
 
     def answer(self, records: Sequence[Mapping[str, Any]], text: str | None = None) -> Answer:
         """The standard answer of loosely written records. Raises AnswerError.

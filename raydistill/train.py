@@ -43,7 +43,8 @@ class Config:
     `negatives` is sentences without an event for each with one in an extractor's lessons (a skip
     classifier learns from all of them), `invented` the copies of each of those with an event under
     names made up (see invented.py). `weights` says how often an epoch holds the rows of a mixture's
-    task (once, where it does not). `recall` is what the skip threshold is chosen for. More than
+    task (once, where it does not). `only` names the event types of a specialist; all others are
+    nothing to it. `recall` is what the skip threshold is chosen for. More than
     `max_dropped` of the rows too long for an extractor, or `max_cut` of them cut for a classifier,
     are refused.
     """
@@ -58,6 +59,7 @@ class Config:
     negatives: float = 0.5
     invented: int = 0
     weights: dict[str, float] = field(default_factory=dict)
+    only: list[str] = field(default_factory=list)
     recall: float = 0.99
     max_dropped: float = 0.02
     max_cut: float = 0.1
@@ -69,7 +71,7 @@ class Config:
 
 def run(config: Config) -> Path:
     """Trains the student of `config`; gives its folder."""
-    data = dataset.open_(Path(config.dataset).absolute())
+    data = dataset.open_(Path(config.dataset).absolute(), only=config.only)
     config.dataset, config.out = str(data.folder), str(Path(config.out).absolute())
     digest = _digest(config, data)
     out = Path(config.out)
@@ -122,7 +124,7 @@ def _teach(config: Config, workers: Workers, report: Report, resume: Path | None
     import torch
 
     torch.set_num_threads(config.threads)
-    data = dataset.open_(Path(config.dataset))
+    data = dataset.open_(Path(config.dataset), only=config.only)
     begun = _begun(config, data)
     examples = _examples(config, data, begun)
     if workers.rank == 0:
@@ -149,7 +151,7 @@ def _begun(config: Config, data: Dataset) -> Start:
 def step_seconds(config: Config) -> float:
     """Seconds of one step of this student on this machine; nothing is written."""
     marks: list[float] = []
-    data = dataset.open_(Path(config.dataset))
+    data = dataset.open_(Path(config.dataset), only=config.only)
     begun = _begun(config, data)
     teaches = learner(begun, _examples(config, data, begun), pack=config.fit.pack)
     fit(teaches, config.fit, report=lambda line, _: marks.append(line.seconds))
@@ -174,6 +176,7 @@ def _save(config: Config, data: Dataset, begun: Start, examples: Examples) -> No
         "examples": len(examples),
         "dropped": examples.dropped,
         "cut": examples.cut,
+        "only": config.only,
     }
     size = {**asdict(shape), "kind": shape.kind.value, "frame": begun.frame.spec()}
     spec = data.task.spec()

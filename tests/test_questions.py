@@ -1,8 +1,10 @@
 """Questions: from the demo's rows to one student that answers four tasks, by the verbs."""
 
+import asyncio
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +22,7 @@ from raydistill.questions.mixture import asking, check_weights, mark, repeated, 
 from raydistill.questions.rules import base
 from raydistill.release import verify
 from raydistill.tasks import QUESTIONS, TASKS
+from tests.serving import served
 
 SHARED = Path(__file__).parents[2] / "shared" / "tasks"
 NAMES = [task.name for task in QUESTIONS]
@@ -126,7 +129,12 @@ def test_a_mixture_needs_a_file_of_rows(tmp_path):
 
 def test_weights_repeat_and_thin_out_a_tasks_rows(built):
     rows = rows_of(built.table("train"), TASKS["query_kind"])
-    assert len(repeated(rows, 2.5, seed=0)) == 2 * len(rows) + round(0.5 * len(rows))
+    assert len(repeated(rows, 2.5, seed=0)) == int(2.5 * len(rows))
+    assert repeated(rows, 1.0, seed=0).equals(rows)
+    heavy = rows.set_column(
+        rows.schema.get_field_index("weight"), "weight", pa.array([3.0] + [0.0] * (len(rows) - 1))
+    )
+    assert repeated(heavy, 1.0, seed=0)["id"].to_pylist() == rows["id"].to_pylist()[:1] * 3
     assert len(repeated(rows, 0.0, seed=0)) == 0
     with pytest.raises(SetupError, match="query_poem"):
         check_weights({"query_poem": 1.0}, QUESTIONS)
@@ -185,6 +193,27 @@ def test_evaluate_reports_each_task_beside_its_base(released, built, tmp_path):
 def test_a_release_of_questions_is_not_run_over_filings(released):
     with pytest.raises(SetupError, match="no skip stage"):
         Cascade(released, threads=1)
+
+
+def test_the_service_answers_each_task_as_the_release_does(released, built, tiny):
+    texts = built.table("test")["text"].to_pylist()[:20]
+
+    async def story():
+        async with served(tiny.release.folder, releases=[str(released.folder)]) as client:
+            found = {}
+            for name in NAMES:
+                path = f"/v1/tasks/{name}"
+                made = (await client.post(path, json={"sentences": texts})).json()
+                assert made["release"] == released.name
+                found[name] = made["results"]
+            return found
+
+    for name, results in asyncio.run(story()).items():
+        for one, expected in zip(results, answer(released, name, texts), strict=True):
+            if isinstance(expected, AnswerError):
+                assert (one["error"], one["records"]) == (expected.code, [])
+            else:
+                assert one["records"] == [dict(record) for record in expected.records]
 
 
 def test_absent_third_party_files_are_said_to_be_absent(tmp_path):

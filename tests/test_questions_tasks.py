@@ -94,6 +94,13 @@ def test_a_question_has_exactly_one_kind():
             task.parse(wrong)
 
 
+@pytest.mark.parametrize("tokens", [["<none>"], ["<kind=list>", "<next>", "<kind=count>"]])
+def test_a_student_that_gives_no_kind_or_two_has_given_no_answer(tokens):
+    target, source = _written("query_kind", QUESTION)
+    with pytest.raises(AnswerError, match="wrong_count"):
+        target.decode(tokens, source)
+
+
 def test_nothing_named_is_an_empty_list_in_every_list_task():
     for task in QUESTIONS[1:]:
         assert task.parse(task.render(Answer())) == Answer()

@@ -1,9 +1,9 @@
 """bench=questions: four tasks, one student, trained for minutes and asked third-party cases.
 
 Taught are the demo's questions and, of each third-party file, the cases that its publisher keeps
-for training or else half of them, by a hash; asked are the others. `rows` is (demo questions,
-training steps, 1 to teach third-party cases or 0 for the demo's alone). Without the folder of cases
-(`corpus`) the demo's held-out companies are asked alone.
+for training or else half of them, by a hash, four times an epoch; asked are the others. `rows` is
+(demo questions, training steps, 1 to teach third-party cases or 0 for the demo's alone). Without
+the folder of cases (`corpus`) the demo's held-out companies are asked alone.
 """
 
 import time
@@ -77,7 +77,7 @@ def _dataset(root: Path, count: int, found: list[cases.Read]) -> Dataset:
                 group = f"{one.source} {case.group}"
                 third_party.add(group)
                 answer, id = one.task.render(truth), f"{one.source}-{at}"
-                row = {"id": id, "group": group, "task": one.task.name, "at": at}
+                row = {"id": id, "group": group, "task": one.task.name, "at": at, "weight": 4.0}
                 rows.append(row | {"text": case.text, "answer": answer})
     held_out = set(questions.held_out_companies(SEED))
 

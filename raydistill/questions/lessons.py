@@ -1,7 +1,8 @@
 """Building a mixture: rows of several tasks in a file become one dataset for one student.
 
-A row is (id, group, task, text, answer): Parquet or JSON lines, `answer` in the task's JSON form.
-Companies (groups) are split, never rows; an answer that does not parse is a reject with its code.
+A row is (id, group, task, text, answer), and perhaps `weight`, how often an epoch shows it: Parquet
+or JSON lines, `answer` in the task's JSON form. Companies (groups) are split, never rows; an answer
+that does not parse is a reject with its code.
 """
 
 import json
@@ -23,7 +24,8 @@ from raydistill.tokenizer import Tokenizer
 Row = Mapping[str, Any]
 
 _NAMES = {"text": ("text", "input", "question"), "answer": ("answer", "output"),
-          "group": ("group", "company"), "task": ("task",), "id": ("id",)}  # fmt: skip
+          "group": ("group", "company"), "task": ("task",), "id": ("id",),
+          "weight": ("weight",)}  # fmt: skip
 _REJECTS = pa.schema([(n, pa.string()) for n in ("id", "task", "code", "detail", "text", "raw")])
 
 
@@ -126,7 +128,8 @@ def _cleaned(
             rejects.append(reject | {"text": None if text is None else str(text), "raw": raw})
             continue
         group = str(row["group"] or text)
-        one = {"id": id, "group": group, "task": task.name, "text": text, "weight": 1.0}
+        one = {"id": id, "group": group, "task": task.name, "text": text}
+        one["weight"] = 1.0 if row.get("weight") is None else float(row["weight"])
         one |= {"answer": task.render(answer), "keep": bool(answer.records)}
         one |= {"split": split(group), "form": None, "year": None}
         # One text in two splits would be known before it is asked: the first row decides.

@@ -50,10 +50,11 @@ def rows_of(table: pa.Table, task: Task) -> pa.Table:
 
 
 def repeated(rows: pa.Table, weight: float, *, seed: int) -> pa.Table:
-    """The rows `weight` times: whole copies, and for the rest a share drawn by the seed."""
-    whole, share = divmod(weight, 1.0)
-    drawn = np.random.default_rng(seed).permutation(len(rows))[: round(share * len(rows))]
-    return pa.concat_tables([*[rows] * int(whole), rows.take(pa.array(np.sort(drawn)))])
+    """Each row `weight` times its own weight, fractions going to rows that the seed draws."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    wanted = np.asarray(rows["weight"], np.float64)[order] * weight
+    copies = np.diff(np.floor(np.cumsum(wanted) + 1e-6), prepend=0.0).astype(np.int64)
+    return rows.take(pa.array(np.sort(np.repeat(order, copies))))
 
 
 def check_weights(weights: Mapping[str, float], tasks: Sequence[Task]) -> None:
@@ -84,7 +85,12 @@ def examples(
     parts: list[Examples] = []
     for task in data.tasks:
         asked = asking(frame, task)
-        tokenizer.id(mark(task.name))  # SetupError where the tokenizer is of another dataset
+        if tokenizer.raw.token_to_id(mark(task.name)) is None:
+            raise SetupError(
+                f"the student's tokenizer has no token {mark(task.name)}",
+                expected="a student from scratch, which takes the dataset's tokenizer",
+                todo="set student=questions_s",
+            )
         rows = repeated(rows_of(table, task), weights.get(task.name, 1.0), seed=seed)
         parts.append(
             extraction(

@@ -97,7 +97,7 @@ def laptop(actors: int, threads: int, cores: int) -> Plan:
 def cluster(service: Mapping[str, float], threads: int, cores: int) -> Plan:
     """A pool for each part, so wide that none waits for another, and cores for reads and writes.
 
-    Actors of skip and extract have `threads` each, fewer where the cores would not do. SetupError
+    Actors of skip and extract have up to `threads` each, fewer where that is faster. SetupError
     below 4 cores, or where `service` misses a time.
     """
     if missing := [n for n in (*PARTS, *EDGES) if not service.get(n, 0) > 0]:
@@ -115,7 +115,17 @@ def cluster(service: Mapping[str, float], threads: int, cores: int) -> Plan:
     # What reads and writes take of all the work, of all the cores; they get it before the pools do.
     share = sum(service[name] for name in EDGES) / sum(service.values())
     free = cores - min(cores - 3, max(1, math.ceil(share * cores)))
-    size = {"prefilter": 1, **dict.fromkeys(PARTS[1:], max(1, min(threads, (free - 1) // 2)))}
+    widest = max(1, min(threads, (free - 1) // 2))
+    sizes = range(1, widest + 1)
+    plans = [Plan(_pools(service, size, free), cores, dict(service)) for size in sizes]
+    best = max(plan.rate or 0.0 for plan in plans)
+    # Of plans about as fast the one with the fewest actors: each holds its own models.
+    return next(plan for plan in reversed(plans) if (plan.rate or 0.0) >= 0.98 * best)
+
+
+def _pools(service: Mapping[str, float], threads: int, free: int) -> tuple[Pool, ...]:
+    """Pools on `free` cores, the next actor always to the slowest of them."""
+    size = {PARTS[0]: 1, **dict.fromkeys(PARTS[1:], threads)}
     actors = dict.fromkeys(PARTS, 1)
     left = free - sum(size.values())
     while True:
@@ -124,5 +134,4 @@ def cluster(service: Mapping[str, float], threads: int, cores: int) -> Plan:
             break
         actors[slowest] += 1
         left -= size[slowest]
-    pools = tuple(Pool((name,), actors[name], size[name], float(size[name])) for name in PARTS)
-    return Plan(pools, cores, dict(service))
+    return tuple(Pool((name,), actors[name], size[name], float(size[name])) for name in PARTS)

@@ -4,8 +4,8 @@ What a keyword means stands in keyword.py; `reference_pattern` says it exactly, 
 and the scan gives the same rows.
 
 The scan: hyperscan reads the bytes of many sentences at once, where they lie, and knows ASCII
-alone. Where that finds too much (a letter beyond ASCII beside a word, a keyword that is not plain ASCII,
-a regular expression) its matches are candidates, and the reference decides.
+alone. Where that finds too much (a letter beyond ASCII beside a word, a keyword that is not plain
+ASCII, a regular expression) its matches are candidates, and the reference decides.
 """
 
 import re

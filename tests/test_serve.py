@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from starlette.datastructures import Headers
 
 from raydistill import events
 from raydistill.chunk import marked
 from raydistill.errors import SetupError
 from raydistill.pipeline import Cascade
 from raydistill.serve import settings, tokens
+from raydistill.serve.front import Doors
 from raydistill.serve.limits import Limits
+from raydistill.serve.problems import Problem
 from raydistill.serve.settings import Config
 from tests.serving import served
 
@@ -297,6 +300,9 @@ def test_a_wide_address_without_tokens_is_refused(tiny, tmp_path):
     for host in ("0.0.0.0", "::", "192.168.1.4", "example.org"):
         with pytest.raises(SetupError, match="without tokens"):
             settings.checked(Config(release=str(tiny.release.folder), host=host))
+    door = Doors()
+    with pytest.raises(Problem, match="this machine alone"):
+        door.enter("GET", "/v1/release", Headers({"host": "localhost"}), "192.168.1.9")
     for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
         settings.checked(Config(release=str(tiny.release.folder), host=host))
     tokens.create(tmp_path / "t", "ann")

@@ -10,6 +10,7 @@ import json
 import shutil
 import socket
 import statistics
+import sys
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, Sequence
@@ -19,13 +20,12 @@ from typing import Any
 
 from raydistill.bench.load import Connection, Seen, closed, opened, request
 from raydistill.demo.world import world
+from raydistill.errors import SetupError
 from raydistill.pipeline import Cascade
 from raydistill.progress import table
 from raydistill.release import verify
 from raydistill.serve import deployment, settings
-from raydistill.serve.rollout import RolloutConfig
 from raydistill.serve.settings import Config
-from raydistill.serve.teacher import TeacherConfig
 
 CLIENTS = (1, 8, 64)
 TEACHER_S = 0.05
@@ -43,11 +43,11 @@ class Bench:
     texts: list[str]
     kinds: dict[str, list[str]]
     alone_ms: dict[str, float]
+    before: dict[tuple[str, int], Seen]
 
     def messages(self, kind: str) -> list[bytes]:
         """A request for each sentence of a kind."""
-        bodies = [json.dumps({"sentences": [text]}).encode() for text in self.kinds[kind]]
-        return [request("/v1/extract", body) for body in bodies]
+        return messages(self.kinds[kind])
 
     def put(self, **change: Any) -> None:
         """Changes the rollout."""
@@ -58,27 +58,32 @@ class Bench:
         urllib.request.urlopen(asked, timeout=30).close()  # noqa: S310
 
 
-def run(release: Path, root: Path, *, for_s: float = 6.0) -> dict[str, Any]:
+def messages(texts: Sequence[str]) -> list[bytes]:
+    """A request for each text."""
+    bodies = [json.dumps({"sentences": [text]}).encode() for text in texts]
+    return [request("/v1/extract", body) for body in bodies]
+
+
+def run(release: Path, root: Path, *, for_s: float = 5.0) -> dict[str, Any]:
     """The figures of speed, after printing them as a table."""
 
     async def story() -> dict[str, Any]:
-        async with running(release, root) as bench:
+        async with running(release, root, floor_s=for_s) as bench:
             return await _speed(bench, for_s)
 
     return asyncio.run(story())
 
 
 async def _speed(bench: Bench, for_s: float) -> dict[str, Any]:
-    asked = {"empty": [request("/empty", b"{}")]}
-    asked |= {kind: bench.messages(kind) for kind in ("extract", "keyword")}
-    seen: dict[tuple[str, int], Seen] = {}
-    for kind, messages in asked.items():
+    seen: dict[tuple[str, int], Seen] = dict(bench.before)
+    for kind in ("extract", "keyword"):
+        messages = bench.messages(kind)
         await closed(bench.port, messages, clients=8, for_s=1)
         for clients in CLIENTS:
             seen[kind, clients] = await closed(bench.port, messages, clients=clients, for_s=for_s)
     half = seen["extract", 64].rate / 2
     seen["extract, open loop at half of that", 0] = await opened(
-        bench.port, asked["extract"], rate=half, for_s=for_s
+        bench.port, bench.messages("extract"), rate=half, for_s=for_s
     )
     cost, beside = await _shadow(bench, for_s)
     flood, recovery_s = await _flood(bench, for_s)
@@ -101,8 +106,8 @@ async def _speed(bench: Bench, for_s: float) -> dict[str, Any]:
         "p50_vs_empty": over / empty.ms(50),
         "per_s_1": one.rate,
         "per_s_64": seen["extract", 64].rate,
-        "throughput_gain": seen["extract", 64].rate / one.rate,
-        "throughput_gain_empty": seen["empty", 64].rate / empty.rate,
+        "throughput_gain": seen["extract", 64].rate / max(1e-9, one.rate),
+        "throughput_gain_empty": seen["empty", 64].rate / max(1e-9, empty.rate),
         "shadow_cost": cost,
         "flood_503": refused / max(1, answers),
         "flood_recovery_s": recovery_s,
@@ -142,8 +147,14 @@ async def _flood(bench: Bench, for_s: float) -> tuple[Seen, float]:
 
 
 @contextlib.asynccontextmanager
-async def running(release: Path, root: Path) -> AsyncGenerator[Bench, None]:
-    """The service on Ray Serve over a copy of the release behind a link, with a stub teacher."""
+async def running(
+    release: Path, root: Path, *, floor_s: float = 0.0
+) -> AsyncGenerator[Bench, None]:
+    """`python jobs/serve.py` over a copy of the release behind a link, with a stub teacher.
+
+    With `floor_s`, an empty Serve application and the service behind Serve's own proxies are
+    measured first, for so long each.
+    """
     folder = root / "release"
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(release, folder)
@@ -153,27 +164,52 @@ async def running(release: Path, root: Path) -> AsyncGenerator[Bench, None]:
     chosen = texts.to_pylist()[:10_000]
     kinds, alone_ms = await asyncio.to_thread(_alone, folder, chosen)
     teacher = await asyncio.start_server(_teacher, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{teacher.sockets[0].getsockname()[1]}/v1"
+    before = await _floor(link, root, kinds["extract"], floor_s) if floor_s else {}
     port = _free_port()
-    config = settings.checked(
-        Config(
-            root=str(root), release=str(link), port=port, watch_s=0.5, page=False,
-            teacher=TeacherConfig(
-                url=f"http://127.0.0.1:{teacher.sockets[0].getsockname()[1]}/v1"
-            ),
-            rollout=RolloutConfig(state=str(root / "rollout.json")),
-        )
-    )  # fmt: skip
+    command = [
+        sys.executable, "-m", "raydistill", "serve", f"root={root}", f"release={link}",
+        f"port={port}", "watch_s=0.5", f"teacher.url={url}",
+    ]  # fmt: skip
+    log = (root / "serve.log").open("w")
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=log
+    )
     try:
-        await asyncio.to_thread(_start, config)
-        yield Bench(port, link, folder, root / "rollout.json", chosen, kinds, alone_ms)
+        assert process.stdout is not None
+        while not (line := await process.stdout.readline()).startswith(b"serve: ready"):
+            if not line:
+                raise SetupError("the service did not start", todo=f"see {log.name}")
+        yield Bench(port, link, folder, root / "rollout.json", chosen, kinds, alone_ms, before)
     finally:
-        await asyncio.to_thread(deployment.stop)
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+        log.close()
         teacher.close()
 
 
-def _start(config: Config) -> None:
-    deployment.start(config)
-    deployment.start_empty("/empty")
+async def _floor(
+    link: Path, root: Path, texts: Sequence[str], for_s: float
+) -> dict[tuple[str, int], Seen]:
+    """An empty application, and ours behind Serve's proxies."""
+    port = _free_port()
+    config = settings.checked(Config(root=str(root), release=str(link), port=port, page=False))
+    asked = {
+        "empty": [request("/empty/", b"{}")],
+        "extract behind Serve's proxy": messages(texts),
+    }
+    await asyncio.to_thread(deployment.start, config)
+    await asyncio.to_thread(deployment.start_empty, "/empty")
+    seen: dict[tuple[str, int], Seen] = {}
+    try:
+        for kind, some in asked.items():
+            await closed(port, some, clients=8, for_s=1)
+            for clients in (1, 64):
+                seen[kind, clients] = await closed(port, some, clients=clients, for_s=for_s)
+    finally:
+        await asyncio.to_thread(deployment.stop)
+    return seen
 
 
 def _alone(folder: Path, texts: Sequence[str]) -> tuple[dict[str, list[str]], dict[str, float]]:

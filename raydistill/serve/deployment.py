@@ -1,11 +1,12 @@
-"""Ray Serve: an ingress with the routes, and replicas of the cascade behind it.
+"""Ray Serve: replicas of the cascade, and an ingress with the routes where Serve has those, too.
 
-`serve run conf/serve/app.yaml` finds `app` here. The ingress gathers sentences into batches and
-sends each to a replica; what a dying replica takes along is asked again of another.
+`serve run conf/serve/app.yaml` finds `app` here. The routes' process gathers sentences into batches
+and sends each to a replica; what a dying replica takes along is asked again of another.
 """
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,13 +25,15 @@ from raydistill.pipeline import Decision
 from raydistill.serve import settings
 from raydistill.serve.answerers import Answerers
 from raydistill.serve.batcher import Batcher, Decided
+from raydistill.serve.front import is_loopback
 from raydistill.serve.problems import Problem, busy
-from raydistill.serve.settings import Config
+from raydistill.serve.settings import Config, Plan
 from raydistill.serve.student import LocalStudent, Split, split
 
 NAME = "raydistill"
 AHEAD = 2  # batches under way a replica: one runs, the next lies ready
 _TRIES = 4
+_QUIET = {"enable_access_log": False}  # the front has a line of its own for each request
 _SLIVER = 0.2  # of a core, for what mostly waits
 
 
@@ -102,13 +105,9 @@ class Ingress:
 
     def __init__(self, config: Config, student: DeploymentHandle, replicas: int) -> None:
         settings.logging_to_stderr()
-        remote = RemoteStudent(
-            student, list(settings.folders(config)),
-            workers=AHEAD * replicas, most=config.batch_tokens,
-        )  # fmt: skip
-        self.student = remote
+        self.student = remote(config, student, replicas)
         self.config = config
-        self.service = settings.service(config, remote, os.environ)
+        self.service = settings.service(config, self.student, os.environ)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         """The application, once a replica has answered: what is not warm is not ready."""
@@ -118,10 +117,8 @@ class Ingress:
         return settings.application(self.config, self.service, behind_proxy=True)
 
 
-def deployed(config: Config, cores: int) -> serve.Application:
-    """The Serve application of a checked config on so many cores."""
-    plan = settings.plan(config, cores)
-    most = config.limits.waiting
+def replicas(config: Config, plan: Plan) -> serve.Application:
+    """The replicas alone, for routes in another process."""
     scaled: dict[str, Any] = (
         {"num_replicas": 1}
         if plan.replicas == 1
@@ -137,44 +134,64 @@ def deployed(config: Config, cores: int) -> serve.Application:
         }
     )
     deployment: Any = serve.deployment
-    student = deployment(Student).options(
+    made = deployment(Student).options(
         name="Student",
         max_ongoing_requests=AHEAD + 1,  # and a filing's text
-        max_queued_requests=AHEAD * plan.replicas + most,
+        max_queued_requests=AHEAD * plan.replicas + config.limits.waiting,
         graceful_shutdown_timeout_s=config.drain_s,
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=2,
         health_check_timeout_s=20,
         ray_actor_options={"num_cpus": max(_SLIVER, plan.threads - 2 * _SLIVER)},
+        logging_config=_QUIET,
         **scaled,
     )
+    return made.bind(config, plan.threads)
+
+
+def deployed(config: Config, cores: int) -> serve.Application:
+    """The whole Serve application of a checked config on so many cores."""
+    plan = settings.plan(config, cores)
+    deployment: Any = serve.deployment
     ingress = deployment(serve.ingress()(Ingress)).options(
         name="Ingress",
         num_replicas=config.ingress,
-        max_ongoing_requests=most + 64,  # the routes refuse what is too much, with a problem
-        max_queued_requests=most,
+        max_ongoing_requests=config.limits.waiting
+        + 64,  # the routes refuse the rest, with a problem
+        max_queued_requests=config.limits.waiting,
         graceful_shutdown_timeout_s=config.drain_s,
         graceful_shutdown_wait_loop_s=0.5,
         ray_actor_options={"num_cpus": _SLIVER},
+        logging_config=_QUIET,
     )
-    bound = student.bind(config, plan.threads)
-    return ingress.bind(config, bound, plan.replicas)
+    return ingress.bind(config, replicas(config, plan), plan.replicas)
 
 
 def app(args: dict[str, Any]) -> serve.Application:
     """The application of a Serve config file: `args` are the keys of conf/serve.yaml."""
     config = settings.checked(yaml.plain(Config, args))
-    return deployed(config, int(ray.cluster_resources().get("CPU", os.cpu_count() or 1)))
+    return deployed(config, _cores())
 
 
-def start(config: Config) -> None:
-    """Starts the application on Ray and gives control back when it is warm."""
+def _cores() -> int:
+    return int(ray.cluster_resources().get("CPU", os.cpu_count() or 1))
+
+
+def begin() -> None:
+    """Joins or starts Ray."""
     from raydistill.on_ray import cluster
 
     cluster.start()
-    wide = config.host not in ("127.0.0.1", "localhost", "::1")
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # it tells a story at each step
+
+
+def start(config: Config) -> None:
+    """Starts the whole application on Ray Serve; gives control back when it is warm."""
+    begin()
+    wide = not is_loopback(config.host)
     serve.start(
         proxy_location="EveryNode" if wide else "HeadOnly",
+        logging_config=_QUIET,
         http_options={
             "host": config.host,
             "port": config.port,
@@ -183,8 +200,22 @@ def start(config: Config) -> None:
             "ssl_keyfile": config.tls_key and str(Path(config.tls_key).absolute()),
         },
     )
-    cores = int(ray.cluster_resources().get("CPU", 1))
-    serve.run(deployed(config, cores), name=NAME, route_prefix="/")
+    serve.run(deployed(config, _cores()), name=NAME, route_prefix="/")
+
+
+def start_replicas(config: Config) -> RemoteStudent:
+    """Starts the replicas on Ray Serve and gives the way to them when they are warm."""
+    begin()
+    serve.start(proxy_location="Disabled", logging_config=_QUIET)
+    plan = settings.plan(config, _cores())
+    handle = serve.run(replicas(config, plan), name=NAME, route_prefix=None)
+    return remote(config, handle, plan.replicas)
+
+
+def remote(config: Config, handle: DeploymentHandle, count: int) -> RemoteStudent:
+    """The way to so many replicas."""
+    tasks = list(settings.folders(config))
+    return RemoteStudent(handle, tasks, workers=AHEAD * count, most=config.batch_tokens)
 
 
 def start_empty(route: str) -> None:

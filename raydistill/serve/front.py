@@ -1,5 +1,6 @@
 """The front: what every request passes before a route sees it, and what is noted after it."""
 
+import ipaddress
 import json
 import logging
 import re
@@ -35,10 +36,15 @@ class Doors:
     behind_proxy: bool = False
     draining: bool = False
 
-    def enter(self, method: str, path: str, headers: Headers) -> Token | None:
+    def enter(
+        self, method: str, path: str, headers: Headers, client: str | None = None
+    ) -> Token | None:
         """The token that a request came with. Raises Problem 401, 403, 429 or 503."""
-        if self.tokens.file is None and _host(headers) not in self.hosts:
-            raise Problem(403, "wrong_host", f"this service answers as {', '.join(self.hosts)}")
+        if self.tokens.file is None:
+            if _host(headers) not in self.hosts:
+                raise Problem(403, "wrong_host", f"it answers as {', '.join(self.hosts)}")
+            if client is not None and not is_loopback(client):  # whoever opened the address wide
+                raise Problem(403, "wrong_host", "without tokens it answers this machine alone")
         site = headers.get("sec-fetch-site", "none")
         if method not in ("GET", "HEAD") and site in ("cross-site", "same-site"):
             raise Problem(403, "cross_site", "other sites' pages may not call this service")
@@ -49,6 +55,14 @@ class Doors:
             raise busy("this process is going down", code="draining")
         self.usage.request(token)
         return token
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or `localhost`, is this machine's own."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _host(headers: Headers) -> str:
@@ -98,7 +112,10 @@ class Front:
 
         self.metrics.waiting.inc()
         try:
-            state["token"] = self.doors.enter(scope["method"], scope["path"], headers)
+            client = scope.get("client")
+            state["token"] = self.doors.enter(
+                scope["method"], scope["path"], headers, client[0] if client else None
+            )
             await self.app(scope, receive, noted)
         except Problem as problem:
             state["note"]["code"] = problem.code

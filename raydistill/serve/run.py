@@ -1,5 +1,6 @@
 """serve: answers over HTTP, on Ray Serve or in this process; and its tokens and its mode."""
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ from raydistill.serve import settings, tokens
 from raydistill.serve.answerers import Answerers
 from raydistill.serve.rollout import Rollout
 from raydistill.serve.settings import Action, Config, Runtime
-from raydistill.serve.student import LocalStudent
+from raydistill.serve.student import LocalStudent, Student
 
 __all__ = ["Config", "run"]
 
@@ -73,12 +74,17 @@ def _serve(config: Config) -> None:
         flush=True,
     )
     if config.runtime is Runtime.local:
-        _local(config)
+        plan = settings.plan(config, os.cpu_count() or 1)
+        held = Answerers(settings.paths(config), threads=plan.threads)
+        _answer(config, LocalStudent(held, watch_s=config.watch_s, most=config.batch_tokens))
         return
     from raydistill.serve import deployment
 
-    stop = threading.Event()
     try:
+        if config.runtime is Runtime.ray:
+            _answer(config, deployment.start_replicas(config))
+            return
+        stop = threading.Event()
         deployment.start(config)
         for name in (signal.SIGINT, signal.SIGTERM):  # Ray sets its own when it starts
             signal.signal(name, lambda *_: stop.set())
@@ -88,23 +94,37 @@ def _serve(config: Config) -> None:
         deployment.stop()
 
 
-def _local(config: Config) -> None:
+def _answer(config: Config, student: Student) -> None:
     """Answers in this process until SIGINT or SIGTERM; requests under way are finished first."""
-    import os
-
     settings.logging_to_stderr()
-    plan = settings.plan(config, os.cpu_count() or 1)
-    held = Answerers(settings.paths(config), threads=plan.threads)
-    student = LocalStudent(held, watch_s=config.watch_s, most=config.batch_tokens)
     made = settings.service(config, student, os.environ)
-    uvicorn.run(
-        settings.application(config, made),
-        host=config.host,
-        port=config.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=round(config.drain_s),
-        ssl_certfile=config.tls_cert,
-        ssl_keyfile=config.tls_key,
+    server = _Server(
+        uvicorn.Config(
+            settings.application(config, made),
+            host=config.host,
+            port=config.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=round(config.drain_s),
+            ssl_certfile=config.tls_cert,
+            ssl_keyfile=config.tls_key,
+        )
     )
+    for name in (signal.SIGINT, signal.SIGTERM):  # raised once more when the server has ended
+        signal.signal(name, lambda *_: None)
+    try:
+        server.run()
+    except SystemExit:  # uvicorn has said why
+        raise SetupError(
+            f"{config.host}:{config.port} cannot be opened", todo="choose another host= or port="
+        ) from None
+
+
+class _Server(uvicorn.Server):
+    """Says when it answers."""
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print("serve: ready", flush=True)

@@ -1,6 +1,5 @@
 """What `serve` is told: addresses, sizes, releases; and the service that comes of it."""
 
-import ipaddress
 import logging
 import os
 import sys
@@ -15,7 +14,7 @@ from raydistill import postgres
 from raydistill.errors import SetupError
 from raydistill.serve import app
 from raydistill.serve.answerers import opened
-from raydistill.serve.front import Doors
+from raydistill.serve.front import Doors, is_loopback
 from raydistill.serve.limits import Limits, Usage
 from raydistill.serve.metrics import Metrics
 from raydistill.serve.mirror import Mirror
@@ -29,9 +28,14 @@ from raydistill.web.review import Queue
 
 
 class Runtime(Enum):
-    """On Ray Serve, or in this one process."""
+    """Where the routes and the stages run.
+
+    `ray`: the routes in this process, the stages in Ray Serve's replicas. `serve`: both in Ray
+    Serve, behind its own proxies. `local`: both in this process, without Ray.
+    """
 
     ray = "ray"
+    serve = "serve"
     local = "local"
 
 
@@ -111,7 +115,7 @@ def plan(config: Config, cores: int) -> Plan:
 
 def checked(config: Config) -> Config:
     """The config with absolute paths. Raises SetupError where it would open a door to everybody."""
-    if config.tokens is None and not _is_loopback(config.host):
+    if config.tokens is None and not is_loopback(config.host):
         raise SetupError(
             f"host={config.host} without tokens: everybody who reaches it could ask",
             expected="host=127.0.0.1, or tokens=FILE",
@@ -136,13 +140,6 @@ def checked(config: Config) -> Config:
     if config.tokens:
         config.tokens = str(Path(config.tokens).absolute())
     return config
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def paths(config: Config) -> list[str]:

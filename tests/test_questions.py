@@ -15,6 +15,8 @@ from raydistill.demo import questions
 from raydistill.errors import AnswerError, SetupError
 from raydistill.frame import SEQ2SEQ, scratch
 from raydistill.pipeline import Cascade
+from raydistill.proof import model_card
+from raydistill.proof.gates import Gates, refusals
 from raydistill.questions import cases
 from raydistill.questions.answering import Answerer, answer
 from raydistill.questions.lessons import read
@@ -188,6 +190,21 @@ def test_evaluate_reports_each_task_beside_its_base(released, built, tmp_path):
             assert {"precision", "recall", "f1", "recall_only", "valid"} <= set(row[side])
     assert (tmp_path / "report.md").is_file()
     assert json.loads((tmp_path / "report.json").read_text())["release"] == released.name
+    card = model_card.markdown(released.manifest, made)
+    assert all(f"| {name} | test |" in card for name in NAMES)
+
+
+def test_each_task_of_a_release_has_to_pass_the_gate(released):
+    good = {"task": "query_kind", "source": "test", "student": {"f1": 0.99}}
+    bad = {"task": "query_dates", "source": "test", "student": {"f1": 0.96}}
+    before = {"tasks": [good, bad | {"student": {"f1": 0.99}}]}
+    lax = Gates(licence=False, max_parity=1.0)
+    assert refusals(released, {"tasks": [good, bad]}, None, lax) == []
+    (reason,) = refusals(released, {"tasks": [good, bad]}, before, lax)
+    assert "query_dates" in reason
+    assert "99.0%" in reason
+    strict = Gates(licence=False, max_parity=1.0, min_agreement=0.98)
+    assert len(refusals(released, {"tasks": [good, bad]}, None, strict)) == 1
 
 
 def test_a_release_of_questions_is_not_run_over_filings(released):

@@ -148,6 +148,18 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
 
 
+def of_one_task(folder: Path) -> Dataset:
+    """The dataset in `folder`; SetupError where it is a mixture of several tasks."""
+    data = open_(folder)
+    if data.others:
+        raise SetupError(
+            f"{folder} holds {len(data.tasks)} tasks",
+            expected="a dataset of one task",
+            todo="build one for each task, or use train, publish, evaluate and export",
+        )
+    return data
+
+
 def narrowed(rows: pa.Table, task: Task, only: Sequence[str]) -> pa.Table:
     """The rows (SCHEMA), and of their records those alone whose first field is one of `only`."""
     first, wanted = task.fields[0].name, frozenset(only)

@@ -67,6 +67,8 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Writes the export under a temporary name, then in place of an older one; prints counts."""
     made = dataset.open_(Path(config.dataset))
+    if config.card and made.others:
+        raise SetupError("a card of a dataset with several tasks", todo="set card=false")
     out = Path(config.out)
     if out.exists() and any(out.iterdir()) and not (out / "export.json").is_file():
         raise SetupError(
@@ -115,11 +117,11 @@ def _write(
 
 def lines(made: Dataset, split: str, name: str) -> Iterator[Line]:
     """The rows of a split in a format of FORMATS."""
-    form = FORMATS[name]
+    form, tasks = FORMATS[name], {task.name: task for task in made.tasks}
     for batch in made.batches(split):
-        columns = (batch.column("text").to_pylist(), batch.column("answer").to_pylist())
-        for text, answer in zip(*columns, strict=True):
-            yield form(made.task, text, answer)
+        columns = (batch.column(name).to_pylist() for name in ("task", "text", "answer"))
+        for task, text, answer in zip(*columns, strict=True):
+            yield form(tasks.get(task, made.task), text, answer)
 
 
 def factory(made: Dataset, files: dict[str, dict[str, str]]) -> dict[str, Any]:

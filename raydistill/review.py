@@ -44,7 +44,7 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Writes the sheet, or reads what came back; prints and gives what is in it."""
-    made = dataset.open_(Path(config.dataset))
+    made = dataset.of_one_task(Path(config.dataset))
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     return _report(made, config, out) if config.corrections else _sheet(made, config, out)

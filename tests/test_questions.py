@@ -13,6 +13,7 @@ from raydistill.answer import Answer
 from raydistill.config import compose
 from raydistill.demo import questions
 from raydistill.errors import AnswerError, SetupError
+from raydistill.export import lines
 from raydistill.frame import SEQ2SEQ, scratch
 from raydistill.pipeline import Cascade
 from raydistill.proof import model_card
@@ -101,6 +102,21 @@ def test_a_mixture_is_one_dataset_of_all_its_tasks(built):
     assert not groups[0] & groups[1]
     assert not groups[0] & groups[2]
     assert set(built.table("train")["task"].to_pylist()) == set(NAMES)
+
+
+def test_a_mixture_is_exported_row_by_row_under_its_tasks_own_prompt(built):
+    told = {}
+    for line, row in zip(
+        lines(built, "val", "alpaca"), built.table("val").to_pylist(), strict=True
+    ):
+        assert line["instruction"] == TASKS[row["task"]].instruction
+        told[row["task"]] = line["output"]
+    assert set(told) == set(NAMES)
+
+
+def test_verbs_of_one_task_refuse_a_mixture(built):
+    with pytest.raises(SetupError, match="4 tasks"):
+        dataset.of_one_task(built.folder)
 
 
 def test_rows_that_do_not_parse_are_rejects_with_a_code(tmp_path):

@@ -38,6 +38,8 @@ def refusals(
     out = _of_files(opened, gates)
     if report is None:
         return [*out, "it has no report: publish it with report=.../report.json"]
+    if "tasks" in report:
+        return out + _of_tasks(report, production, gates)
     name = gates.slice or "all"
     part, fall = report["extractor"].get(name), report["waterfall"].get(name)
     if part is None or fall is None:
@@ -60,6 +62,27 @@ def refusals(
             f" max_invented_per_1000 {gates.max_invented_per_1000:g}"
         )
     return out + (_regressions(report, production, gates) if production else [])
+
+
+def _of_tasks(
+    report: Mapping[str, Any], production: Mapping[str, Any] | None, gates: Gates
+) -> list[str]:
+    """Reasons of a release of several tasks: each must agree, and be no worse than production."""
+    out: list[str] = []
+    old = {
+        (one["task"], one["source"]): one["student"] for one in (production or {}).get("tasks", ())
+    }
+    for one in report["tasks"]:
+        name, f1 = f"{one['task']} ({one['source']})", one["student"]["f1"]
+        if f1 < gates.min_agreement:
+            out.append(f"{name}: F1 {f1:.1%}, below min_agreement {gates.min_agreement:.1%}")
+        before = old.get((one["task"], one["source"]))
+        if before and f1 < before["f1"] - gates.max_slice_regression:
+            out.append(
+                f"{name}: F1 {f1:.1%} where production has {before['f1']:.1%}, more than"
+                f" max_slice_regression {gates.max_slice_regression:.1%} below"
+            )
+    return out
 
 
 def _of_files(opened: Release, gates: Gates) -> list[str]:

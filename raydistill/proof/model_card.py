@@ -59,6 +59,8 @@ def _filtered(manifest: Manifest) -> bool:
 def _quality(report: Mapping[str, Any] | None) -> list[str]:
     if report is None:
         return ["Not evaluated.", ""]
+    if "tasks" in report:
+        return _by_task(report)
     rows: list[tuple[str, ...]] = []
     for name, part in report["extractor"].items():
         fall = report["waterfall"][name]["rates"]
@@ -78,3 +80,19 @@ def _quality(report: Mapping[str, Any] | None) -> list[str]:
         "",
     ]
     return lines
+
+
+def _by_task(report: Mapping[str, Any]) -> list[str]:
+    """The figures of a release of several tasks."""
+    rows = [
+        (
+            one["task"],
+            one["source"],
+            f"{one['cases']:,}",
+            *(f"{one['student'][name]:.1%}" for name in ("precision", "recall", "f1", "valid")),
+            f"{one['base']['f1']:.1%}",
+        )
+        for one in report["tasks"]
+    ]
+    head = ("task", "cases", "number", "precision", "recall", "F1", "valid", "F1 of the base")
+    return grid(head, rows)

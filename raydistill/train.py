@@ -58,6 +58,7 @@ class Config:
     target: str = "compact"
     negatives: float = 0.5
     invented: int = 0
+    joined: float = 0.0
     weights: dict[str, float] = field(default_factory=dict)
     only: list[str] = field(default_factory=list)
     recall: float = 0.99
@@ -234,7 +235,13 @@ def _examples(config: Config, data: Dataset, begun: Start) -> Examples:
         )
         _refuse(examples.cut, len(rows), config.max_cut, "cut", "student.max_input, or max_cut")
         return examples
-    lessons = taught(data, negatives=config.negatives, copies=config.invented, seed=config.fit.seed)
+    lessons = taught(
+        data,
+        negatives=config.negatives,
+        copies=config.invented,
+        joined=config.joined,
+        seed=config.fit.seed,
+    )
     first = lessons.slice(0, 200)
     pairs = zip(first["text"].to_pylist(), first["answer"].to_pylist(), strict=True)
     refuse_unfaithful(begun, data.task, list(pairs), config.target)

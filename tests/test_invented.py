@@ -32,14 +32,14 @@ def test_names_change_and_the_answer_follows():
         assert record["subject"] in row["text"]
         assert record["object"] in row["text"]
         assert "Redridge" not in row["text"]
-        assert record["subject"].endswith(", Inc.")
+        assert record["subject"].count(",") == 1
         assert record["event_date"] == "2024-03-05"
         assert "on March 5, 2024" in row["text"]
 
 
 def test_words_that_also_stand_in_lower_case_are_no_names():
     (row,) = copies(_table(), FILING_EVENTS, number=1, seed=1).to_pylist()
-    assert "Motors, Inc." in row["text"]
+    assert " Motors, " in row["text"]
 
 
 def test_the_seed_decides():

@@ -4,15 +4,23 @@ import numpy as np
 import pyarrow as pa
 
 from raydistill.dataset import Dataset
-from raydistill.lessons import invented, variations
+from raydistill.lessons import invented, joins, variations
 
 
-def taught(data: Dataset, *, negatives: float, copies: int, seed: int) -> pa.Table:
-    """All rows with an event, `negatives` without for each, and `copies` under invented names."""
+def taught(
+    data: Dataset, *, negatives: float, copies: int, joined: float = 0.0, seed: int
+) -> pa.Table:
+    """All rows with an event, `negatives` without for each, and `copies` under invented names.
+
+    `joined` is the share of all these that are said once more, two or three in one sentence.
+    """
     lessons = chosen(data.table("train"), negatives)
-    if not copies:
-        return lessons
-    return pa.concat_tables([lessons, _copies(lessons, data, copies, seed)])
+    if copies:
+        lessons = pa.concat_tables([lessons, _copies(lessons, data, copies, seed)])
+    if joined and not data.task.single:
+        more = joins.joined(lessons, data.task, share=joined, seed=seed)
+        lessons = pa.concat_tables([lessons, more])
+    return lessons
 
 
 def chosen(rows: pa.Table, negatives: float) -> pa.Table:

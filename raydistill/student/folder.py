@@ -17,7 +17,7 @@ from torch import nn
 from raydistill.errors import SetupError
 from raydistill.frame import CARD as STUDENT
 from raydistill.frame import Frame, of_card
-from raydistill.student.examples import Examples, padded
+from raydistill.student.examples import Examples
 from raydistill.student.exported import exported
 from raydistill.student.shape import Classifier, Kind, Shape
 from raydistill.tokenizer import PAD, Tokenizer
@@ -50,8 +50,8 @@ class ExtractionLearner:
         self.pad = tokenizer.id(pad)
 
     def loss(self, model: nn.Module, rows: Any, device: torch.device) -> tuple[torch.Tensor, int]:
-        inputs = torch.from_numpy(padded([self.examples.inputs[row] for row in rows], self.pad))
-        labels = torch.from_numpy(padded([self.examples.labels[row] for row in rows], -100))
+        inputs = torch.from_numpy(self.examples.inputs.batch(rows, self.pad))
+        labels = torch.from_numpy(self.examples.labels.batch(rows, -100))
         inputs, labels = inputs.to(device), labels.to(device)
         out = model(input_ids=inputs, attention_mask=(inputs != self.pad).long(), labels=labels)
         return out.loss, int(self.examples.costs[rows].sum())
@@ -67,7 +67,7 @@ class ClassificationLearner:
         self.pad = tokenizer.id(pad)
 
     def loss(self, model: nn.Module, rows: Any, device: torch.device) -> tuple[torch.Tensor, int]:
-        inputs = torch.from_numpy(padded([self.examples.inputs[row] for row in rows], self.pad))
+        inputs = torch.from_numpy(self.examples.inputs.batch(rows, self.pad))
         labels = torch.tensor([int(self.examples.labels[row][0]) for row in rows])
         inputs, labels = inputs.to(device), labels.to(device)
         logits = model(input_ids=inputs, attention_mask=(inputs != self.pad).long())

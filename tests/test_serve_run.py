@@ -1,12 +1,13 @@
 """The verb: tokens and modes from the command line, and one process that answers and drains."""
 
+import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -64,6 +65,11 @@ def test_the_file_for_serves_command_line_is_a_config():
         configuration.plain(Config, {"relase": "x"})
 
 
+def metrics(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return answer.read().decode()
+
+
 def test_one_process_answers_and_finishes_what_is_under_way_when_it_is_told_to_stop(tiny, tmp_path):
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -77,23 +83,22 @@ def test_one_process_answers_and_finishes_what_is_under_way_when_it_is_told_to_s
     assert any("ready" in line and line.startswith("serve: r") for line in process.stdout)
     texts = tiny.dataset.table("test")["text"].to_pylist()[:250]
     body = json.dumps({"sentences": texts}).encode()
-    url = f"http://127.0.0.1:{port}/v1/extract"
-    kind = {"Content-Type": "application/json", "X-Request-Id": "last"}
-    answers = []
-
-    def ask():
-        sent = urllib.request.Request(url, body, kind)
-        with urllib.request.urlopen(sent, timeout=60) as answer:
-            answers.append(json.loads(answer.read()))
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    asking.join(0.05)
+    asking = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    asking.putrequest("POST", "/v1/extract")
+    headers = {"Content-Type": "application/json", "X-Request-Id": "last"}
+    for name, value in (headers | {"Content-Length": str(len(body))}).items():
+        asking.putheader(name, value)
+    asking.endheaders(body[:100])
+    while "raydistill_under_way 2.0" not in metrics(port):  # this one and the metrics' own
+        time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    asking.join()
+    time.sleep(0.3)
+    asking.send(body[100:])
+    answer = json.loads(asking.getresponse().read())
+    asking.close()
     _, log = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert len(answers[0]["results"]) == 250
+    assert len(answer["results"]) == 250
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert [one["status"] for one in lines if one.get("id") == "last"] == [200]
     assert texts[0] not in log

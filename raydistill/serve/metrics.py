@@ -26,7 +26,6 @@ class Metrics:
     fallbacks: Counter = field(init=False)
     waiting: Gauge = field(init=False)
     mode: Gauge = field(init=False)
-    release: Gauge = field(init=False)
     agreement: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +45,6 @@ class Metrics:
         self.fallbacks = Counter(f"{p}_fallbacks", "Fall-backs of the rollout", registry=r)
         self.waiting = Gauge(f"{p}_under_way", "Requests under way", registry=r)
         self.mode = Gauge(f"{p}_mode", "1 for the mode in use", ["mode"], registry=r)
-        self.release = Gauge(f"{p}_release", "1 for the last release", ["release"], registry=r)
         self.agreement = Gauge(f"{p}_agreement", "Agreement over the window", ["bound"], registry=r)
 
     def text(self) -> bytes:

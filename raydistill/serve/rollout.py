@@ -207,7 +207,7 @@ def dice(seed: int | None = None) -> Callable[[], float]:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

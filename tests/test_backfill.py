@@ -2,11 +2,17 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from raydistill import postgres
+from raydistill import backfill, events, postgres
+from raydistill.corpus import account
 from raydistill.corpus.stages import loop
 from raydistill.errors import SetupError
+from raydistill.pipeline import Cascade
+from raydistill.source import SourceConfig
+from raydistill.web.review import Queue
 from tests import backfills
 from tests.backfills import EVENTS, assert_undisturbed
 
@@ -100,3 +106,57 @@ def test_two_drivers_of_two_runs_write_every_filing_once(corpus, tiny):
     lines += backfills.finish(one, corpus)
     assert sum(line["new"] for line in lines) == 40
     assert_undisturbed(corpus, tiny.release)
+
+
+def _with_probabilities(table, name="agreement_probability"):
+    """The cascade's output with one answer in three unsure, and one unknown."""
+    values = [None if at % 7 == 6 else (0.2 if at % 3 == 0 else 0.9) for at in range(len(table))]
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, name, pa.array(values, pa.float32()))
+
+
+def test_unsure_answers_are_marked_and_wait_for_review(corpus, tiny):
+    release = tiny.release
+    filings = [name for name, _ in backfills.sentences(corpus).filings()]
+    table = Cascade(release.folder, threads=1)(backfills.sentences(corpus).read(filings))
+    table = _with_probabilities(table)
+    rows = events.rows(table, release.task, abstain=0.5)
+    answered = table.filter(pc.is_valid(table["answer"]))
+    unsure = answered.filter(pc.fill_null(pc.less(answered["agreement_probability"], 0.5), False))
+    assert 0 < len(unsure) < len(answered)
+    events.prepare(corpus, release.task)
+    Queue(corpus, release.task).prepare()
+    events.commit(corpus, rows, release.task, release=release.name, run="one")
+    query = "SELECT sentence_id, reason, confidence FROM raydistill.review ORDER BY 1"
+    found = postgres.fetch(corpus, query)
+    assert [row[0] for row in found] == sorted(unsure["id"].to_pylist())
+    assert {row[1] for row in found} == {"abstained"}
+    marked = "SELECT DISTINCT sentence_id FROM raydistill.events WHERE abstained"
+    assert {row[0] for row in postgres.fetch(corpus, marked)} <= {row[0] for row in found}
+    assert len(Queue(corpus, release.task).listed()) == min(50, len(unsure))
+    said = account.abstention(backfills.sink(corpus, release).account())
+    assert f"abstained: {len(unsure)} of {len(answered)} answers" in said
+    assert "expected agreement of the rest" in said
+
+
+def test_abstaining_needs_a_calibrated_release(corpus, tiny):
+    manifest = replace(tiny.release.manifest, extra={})
+    config = backfill.Config(
+        source=SourceConfig(dsn=corpus), release=str(tiny.release.folder), abstain=0.9
+    )
+    with pytest.raises(SetupError, match="is not calibrated"):
+        backfill._check(config, replace(tiny.release, manifest=manifest))
+
+
+def test_a_plan_is_made_from_a_sample_and_writes_nothing(corpus, tiny, capsys):
+    config = backfill.Config(
+        source=SourceConfig(dsn=corpus), release=str(tiny.release.folder), plan=True
+    )
+    told = backfill.run(config)
+    assert told["filings"] == 40
+    assert told["sentences"] == told["sample_sentences"]
+    assert told["chunks"] == 1
+    assert told["hours"] > 0
+    assert told["money"] > 0
+    assert "nothing was written" in capsys.readouterr().out
+    assert postgres.fetch(corpus, "SELECT to_regclass('raydistill.ledger')") == [(None,)]

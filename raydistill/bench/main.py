@@ -18,6 +18,7 @@ class Config:
     rows: list[int] = field(default_factory=list)
     corpus: str | None = None
     threads: int = 2
+    kills: int = 50
     release: str | None = None
     students: str | None = None
 
@@ -90,6 +91,15 @@ def _scale(config: Config) -> dict[str, Any]:
     return scale.run(Path(config.root) / "scale", _release(config), threads=config.threads)
 
 
+def _chaos(config: Config) -> dict[str, Any]:
+    from raydistill.bench import chaos
+
+    size = config.rows[0] if config.rows else 150
+    return chaos.run(
+        Path(config.root) / "chaos", _release(config), kills=config.kills, filings=size
+    )
+
+
 def _release(config: Config) -> Path:
     if config.release is None:
         raise SetupError(f"bench={config.bench} without a release", todo="set release=FOLDER")
@@ -130,6 +140,7 @@ BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "serve": _serve,
     "backfill": _backfill,
     "scale": _scale,
+    "chaos": _chaos,
     "serve_whole": _serve_whole,
 }
 

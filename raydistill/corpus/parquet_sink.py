@@ -144,8 +144,9 @@ class ParquetSink:
             for table, content in data.items():
                 self._write(f"{root}/{table}/{name}", content)
             self._write(f"{root}/ledger/{name}", last)
-        for stage in ("read", "run"):
-            self.end(chunk, stage)
+        for one in self.begun():
+            if one.chunk == chunk:
+                self.end(chunk, one.stage)
         return len(filings)
 
     def account(self) -> dict[str, Any]:

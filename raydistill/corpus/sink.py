@@ -34,7 +34,10 @@ class Begun:
 
 
 class Sink(Protocol):
-    """A place for a release's rows, and the memory of the run that writes them."""
+    """A place for the rows of the release `name`, and the memory of the run that writes them."""
+
+    @property
+    def name(self) -> str: ...
 
     def hold(self) -> AbstractContextManager[Hold]:
         """Claims the run for this driver; SetupError where another one has it."""

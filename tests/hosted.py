@@ -7,15 +7,16 @@ from contextlib import contextmanager
 import uvicorn
 
 from raydistill.serve import settings
+from raydistill.serve.answerers import Answerers
 from raydistill.serve.settings import Config
-from raydistill.serve.student import Cascades, LocalStudent
+from raydistill.serve.student import LocalStudent
 
 
 @contextmanager
 def hosted(release, **changes):
     """The address of a service of this release in a thread of this process."""
     config = settings.checked(Config(release=str(release), **changes))
-    student = LocalStudent(Cascades(settings.folders(config), threads=1), watch_s=60)
+    student = LocalStudent(Answerers(settings.paths(config), threads=1), watch_s=60)
     service = settings.service(config, student, {})
     app = settings.application(config, service)
     quiet = uvicorn.Config(app, port=0, log_level="error", ws="none", timeout_graceful_shutdown=2)

@@ -92,6 +92,8 @@ function draw() {
 
 function card() {
   const row = rows[at];
+  // What is replaced would take the focus with it.
+  if ($("row").contains(document.activeElement)) $("row").focus({ preventScroll: true });
   if (!row) {
     fill($("row"), el("div", { class: "done" }, el("h2", {}, "All done"), el("p", {}, "The queue is empty.")), toast());
     return;
@@ -105,6 +107,7 @@ function card() {
       row.confidence !== null && el("span", {}, `${percent(row.confidence)} confident`),
       row.skip_score !== null && el("span", {}, `skip ${row.skip_score.toFixed(2)}`),
       el("span", {}, row.release),
+      row.filing_id !== "served" && el("span", { class: "from" }, row.filing_id),
       el("span", { class: "key" }, ["teacher", "student", "both"].map((one) => el("mark", { class: one }, one)))),
     words,
     edit ? form(row) : compared(row),

@@ -2,19 +2,20 @@
 
 Four distributions are compared with the training set's by the population stability index: event
 types, how many sentences pass the skip stage, confidence and length. Below 0.1 nothing moved, above
-0.25 it did; a job that finds so exits with 1, which is what cron needs to send a mail.
+0.25 it did. The job's exit code is for cron: 0 stable, 1 drifted, 3 too few events to tell, and 2
+for a wrong setup, as everywhere.
 """
 
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from raydistill import dataset, postgres, release
 from raydistill.dataset import Dataset
-from raydistill.errors import SetupError
 from raydistill.events import events_table
 from raydistill.progress import table
 from raydistill.proof.report import replaced
@@ -27,7 +28,10 @@ _EDGES = (60, 120, 180, 240, 360, 480)
 
 @dataclass(kw_only=True, slots=True)
 class Config:
-    """Where to look: the release's events of the last `days`, against its dataset."""
+    """Where to look: the release's events of the last `days`, against its dataset.
+
+    `quiet` prints nothing where nothing drifted: cron mails whatever a job prints.
+    """
 
     root: str = "runs"
     source: SourceConfig
@@ -38,6 +42,7 @@ class Config:
     limit: float = 0.25
     min_events: int = 200
     skip_rate: float | None = None
+    quiet: bool = False
 
 
 @dataclass(slots=True)
@@ -92,42 +97,57 @@ def compare(before: Seen, now: Seen) -> dict[str, dict[str, Any]]:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Prints and writes drift.json; `drifted` names the distributions beyond the limit."""
-    data = dataset.open_(Path(config.dataset))
+    """Writes drift.json and a line of drift.jsonl; `verdict` is stable, drifted or too_few.
+
+    `drifted` names the distributions beyond the limit.
+    """
+    data = dataset.of_one_task(Path(config.dataset))
     opened = release.verify(Path(config.release), expected=data.task)
     database = dsn(config.source)
-    names = [field.name for field in data.task.fields]
-    rows = _rows(database, events_table(data.task), names, opened.name, config.days)
-    if len(rows) < config.min_events:
-        raise SetupError(
-            f"{len(rows)} events of {opened.name} in the last {config.days} days",
-            expected=f"at least {config.min_events}",
-            todo="wait, raise days= or lower min_events=",
+    now = actual(_rows(database, data.task, opened.name, config.days), data.task)
+    events = now.counts.get("length", Counter()).total()
+    made: dict[str, Any] = {"release": opened.name, "days": config.days, "events": events}
+    made |= {"at": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    if events < config.min_events:
+        made |= {"verdict": "too_few", "drifted": [], "found": {}}
+        print(
+            f"drift: {events} events of {opened.name} in the last {config.days} days, and at least"
+            f" {config.min_events} are needed to tell: wait, raise days= or lower min_events="
         )
-    found = compare(expected(data), actual(rows, data.task))
-    kept, candidates = _passed(database, opened.name, config.days)
-    found["skip rate"] = _skip(config.skip_rate or _validated(opened), kept, candidates)
-    drifted = [name for name, one in found.items() if one["psi"] > config.limit]
-    made = {"release": opened.name, "events": len(rows), "found": found, "drifted": drifted}
-    folder = Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    replaced(folder / "drift.json", json.dumps(made, indent=2))
-    _print(found, config.limit)
+    else:
+        found = compare(expected(data), now)
+        kept, candidates = _passed(database, opened.name, config.days)
+        found["skip rate"] = _skip(config.skip_rate or _validated(opened), kept, candidates)
+        drifted = [name for name, one in found.items() if one["psi"] > config.limit]
+        verdict = "drifted" if drifted else "stable"
+        made |= {"verdict": verdict, "drifted": drifted, "found": found}
+        if drifted or not config.quiet:
+            _print(found, config.limit)
+    _write(Path(config.out), made)
     return made
 
 
-def _rows(
-    database: str, name: str, fields: Sequence[str], opened: str, days: int
-) -> list[dict[str, Any]]:
-    columns = [*fields, "sentence"]
+def _write(folder: Path, made: Mapping[str, Any]) -> None:
+    """drift.json is this run's; drift.jsonl has a line a run, to see a slow drift."""
+    folder.mkdir(parents=True, exist_ok=True)
+    line = {key: made[key] for key in ("at", "release", "days", "events", "verdict")}
+    line["psi"] = {name: round(one["psi"], 4) for name, one in made["found"].items()}
+    with (folder / "drift.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    replaced(folder / "drift.json", json.dumps(made, indent=2))
+
+
+def _rows(database: str, task: Task, opened: str, days: int) -> Iterator[Mapping[str, Any]]:
+    """The events of the last days, a batch at a time."""
+    columns = [*(field.name for field in task.fields), "sentence"]
     query = postgres.sql(
         "SELECT " + ", ".join(f"{{c{at}}}" for at in range(len(columns))) + " FROM {t}"
         " WHERE release = %s AND created_at > now() - make_interval(days => %s)",
-        t=postgres.identifier(name),
+        t=postgres.identifier(events_table(task)),
         **{f"c{at}": postgres.identifier(one) for at, one in enumerate(columns)},
     )
-    found = postgres.fetch(database, query, [opened, days])
-    return [dict(zip(columns, row, strict=True)) for row in found]
+    for batch in postgres.scan(database, query, [opened, days]):
+        yield from batch.to_pylist()
 
 
 def _passed(database: str, opened: str, days: int) -> tuple[int, int]:

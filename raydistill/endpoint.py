@@ -25,6 +25,32 @@ _SETUP = frozenset({301, 302, 307, 308, 401, 402, 403, 404, 405})
 _MAX_BODY = 8 << 20
 
 
+@dataclass(kw_only=True, slots=True)
+class EndpointConfig:
+    """Where a model answers, see Endpoint; `key_env` names the variable that holds the key."""
+
+    url: str
+    model: str
+    key_env: str | None = None
+    concurrency: int = 16
+    timeout_s: float = 120.0
+    tries: int = 6
+    first_wait_s: float = 1.0
+    most_wait_s: float = 60.0
+    requests_per_minute: float = 0.0
+    tokens_per_minute: float = 0.0
+    max_output: int = 1024
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or self.tries < 1 or self.timeout_s <= 0 or self.max_output < 1:
+            raise SetupError(
+                f"endpoint: concurrency={self.concurrency}, tries={self.tries},"
+                f" timeout_s={self.timeout_s}, max_output={self.max_output}",
+                expected="concurrency, tries and max_output of at least 1, timeout_s above 0",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What the model wrote, and the tokens it was charged for (estimated where it does not say)."""
@@ -209,6 +235,23 @@ class Endpoint:
 
     def _hidden(self, text: str) -> str:
         return text.replace(self.key, "***") if self.key else text
+
+
+def opened(config: EndpointConfig, key: str | None) -> Endpoint:
+    """The endpoint of a config."""
+    return Endpoint(
+        url=config.url,
+        model=config.model,
+        key=key,
+        timeout_s=config.timeout_s,
+        tries=config.tries,
+        first_wait_s=config.first_wait_s,
+        most_wait_s=config.most_wait_s,
+        requests_per_minute=config.requests_per_minute,
+        tokens_per_minute=config.tokens_per_minute,
+        max_output=config.max_output,
+        extra=config.extra,
+    )
 
 
 def _reply(content: bytes, messages: Sequence[Mapping[str, str]], tries: int) -> Reply | None:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from raydistill.dataset import share
-from raydistill.endpoint import Endpoint
+from raydistill.endpoint import Endpoint, EndpointConfig, opened
 from raydistill.errors import AnswerError, DataError, SetupError
 from raydistill.lessons import labelled
 from raydistill.lessons.labelled import Labelled, Sentence, Tables
@@ -24,32 +24,6 @@ from raydistill.progress import Progress, duration
 from raydistill.source import SourceConfig, dsn
 from raydistill.task import Task
 from raydistill.tasks import TASKS
-
-
-@dataclass(kw_only=True, slots=True)
-class EndpointConfig:
-    """The endpoint; see endpoint.Endpoint. `key_env` names the variable that holds the key."""
-
-    url: str
-    model: str
-    key_env: str | None = None
-    concurrency: int = 16
-    timeout_s: float = 120.0
-    tries: int = 6
-    first_wait_s: float = 1.0
-    most_wait_s: float = 60.0
-    requests_per_minute: float = 0.0
-    tokens_per_minute: float = 0.0
-    max_output: int = 1024
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.tries < 1 or self.timeout_s <= 0 or self.max_output < 1:
-            raise SetupError(
-                f"endpoint: concurrency={self.concurrency}, tries={self.tries},"
-                f" timeout_s={self.timeout_s}, max_output={self.max_output}",
-                expected="concurrency, tries and max_output of at least 1, timeout_s above 0",
-            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -243,7 +217,7 @@ async def _label(
     average = (plan.input_tokens + plan.output_tokens) / max(1, plan.sentences)
     rows = _sentences(tables, left, config.attempts)
     try:
-        async with _endpoint(config.endpoint, key) as endpoint:
+        async with opened(config.endpoint, key) as endpoint:
             asked = _answers(endpoint, rows, tables.task, round(average), config)
             async with aclosing(asked) as answers:
                 async for one in answers:
@@ -276,22 +250,6 @@ def _sentences(
                     quota[sentence.filing_id] -= 1
                     yield sentence
             some = []
-
-
-def _endpoint(config: EndpointConfig, key: str | None) -> Endpoint:
-    return Endpoint(
-        url=config.url,
-        model=config.model,
-        key=key,
-        timeout_s=config.timeout_s,
-        tries=config.tries,
-        first_wait_s=config.first_wait_s,
-        most_wait_s=config.most_wait_s,
-        requests_per_minute=config.requests_per_minute,
-        tokens_per_minute=config.tokens_per_minute,
-        max_output=config.max_output,
-        extra=config.extra,
-    )
 
 
 async def _answers(

@@ -186,3 +186,28 @@ def running(steps: Sequence[Mapping[str, float]], bar: float) -> str:
     axes.yaxis.grid(True, color=_LINE, linewidth=0.6)
     _percent(axes, "y")
     return svg(figure, "Agreement as it was measured")
+
+
+def learning(points: Sequence[Mapping[str, Any]]) -> str:
+    """F1 of records and agreement of whole answers against training rows, with intervals."""
+    figure, axes = _axes(5.6, 3.2)
+    rows = [one["rows"] for one in points]
+    for name, word, colour in (
+        ("agreement", "whole answers", _SECOND),
+        ("f1", "F1 of records", _MAIN),
+    ):
+        for one in points:
+            axes.plot([one["rows"]] * 2, [one[name]["low"], one[name]["high"]], color=colour)
+        axes.plot(rows, [one[name]["value"] for one in points], "o-", color=colour, linewidth=2.0)
+        axes.annotate(
+            word, (rows[-1], points[-1][name]["value"]), xytext=(-6, 7),
+            textcoords="offset points", ha="right", fontsize=9, color=_TEXT,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xticks(rows, [f"{one:,}" for one in rows])
+    axes.minorticks_off()
+    axes.set_xlabel("training rows", fontsize=9, color=_TEXT)
+    axes.set_ylabel("agreement with the teacher", fontsize=9, color=_TEXT)
+    axes.grid(True, color=_LINE, linewidth=0.6)
+    _percent(axes, "y")
+    return svg(figure, "Learning curve")

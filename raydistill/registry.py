@@ -346,14 +346,25 @@ def diff(one: Entry, other: Entry) -> list[tuple[str, Any, Any]]:
         kept = {
             key: value
             for key, value in each.manifest.items()
-            if key not in ("files", "created_at", "metrics", "name")
+            if key not in ("files", "created_at", "metrics", "name", "extra")
         }
+        extra = dict(each.manifest.get("extra") or {})
+        map_ = extra.pop("calibration", None) or {}
+        sure = {"kind": map_.get("kind"), "ece": map_.get("judged", {}).get("ece")}
+        measured = each.manifest["metrics"]
         made = each.report or {}
         part = made.get("extractor", {}).get("all", {})
         metrics = {key: part.get(key) for key in ("f1", "agreement_low", "precision", "recall")}
         metrics["invented_per_1000"] = made.get("invented_per_1000")
-        parity = each.manifest["metrics"].get("parity", {})
-        sides.append(_flat(kept) | _flat({"metrics": metrics, "parity": parity}))
+        facts = {
+            "extra": extra,
+            "data": measured.get("data", {}),
+            "metrics": metrics,
+            "parity": measured.get("parity", {}),
+            "validation": measured.get("recall", {}),
+            "calibration": sure,
+        }
+        sides.append(_flat(kept) | _flat(facts))
     keys = list(dict.fromkeys([*sides[0], *sides[1]]))
     return [
         (key, sides[0].get(key), sides[1].get(key))

@@ -1,11 +1,14 @@
+import json
+import runpy
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from raydistill import drift, events, postgres
 from raydistill.chunk import marked
-from raydistill.errors import SetupError
 from raydistill.pipeline import Cascade
 from raydistill.proof.judge import sentences
 from raydistill.source import SourceConfig
@@ -45,20 +48,32 @@ def test_a_week_like_training_is_stable_and_another_world_is_not(tiny, database,
     )  # fmt: skip
     made = drift.run(config)
     assert made["found"]["event_type"]["psi"] < 0.5
+    assert made["verdict"] == "stable"
+    assert "distribution" in capsys.readouterr().out
+    config.quiet = True
+    drift.run(config)
+    assert capsys.readouterr().out == ""
     with postgres.connect(database) as connection:
         postgres.script(
             connection, "UPDATE raydistill.events SET event_type = 'merged', confidence = 1"
         )
     assert {"event_type", "confidence"} <= set(drift.run(config)["drifted"])
     assert "drifted" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (tmp_path / "drift.jsonl").read_text().splitlines()]
+    assert [one["verdict"] for one in lines] == ["stable", "stable", "drifted"]
+    assert lines[2]["psi"]["confidence"] > 0.5
 
 
 @pytest.mark.postgres
-def test_too_few_events_say_so(tiny, database, tmp_path):
+def test_the_job_tells_cron_by_its_exit_code(tiny, database, tmp_path, monkeypatch, capsys):
     events.prepare(database, tiny.release.task)
-    config = drift.Config(
-        source=SourceConfig(dsn=database), dataset=str(tiny.dataset.folder),
-        release=str(tiny.release.folder), out=str(tmp_path),
-    )  # fmt: skip
-    with pytest.raises(SetupError, match="0 events"):
-        drift.run(config)
+    settings = [f"source.dsn='{database}'", f"dataset={tiny.dataset.folder}"]
+    settings += [f"release={tiny.release.folder}", f"out={tmp_path}"]
+    for extra, code in (([], 3), (["release=nowhere"], 2)):
+        monkeypatch.setattr(sys, "argv", ["jobs/drift.py", *settings, *extra])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(
+                str(Path(__file__).parents[1] / "jobs" / "drift.py"), run_name="__main__"
+            )
+        assert ended.value.code == code
+    assert "0 events" in capsys.readouterr().out

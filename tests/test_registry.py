@@ -42,7 +42,7 @@ def _report(name, **changes):
     return made
 
 
-def _variant(tiny, folder, *, threshold=0.2, task=None, label="tiny", licence="MIT"):
+def _variant(tiny, folder, *, threshold=0.2, task=None, label="tiny", licence="MIT", **metrics):
     """Another release of the same models: another threshold, so other answers."""
     source, old = tiny.release.folder, tiny.release.manifest
 
@@ -51,7 +51,7 @@ def _variant(tiny, folder, *, threshold=0.2, task=None, label="tiny", licence="M
             if name != "task.json":
                 (made / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(source / name, made / name)
-        return dict(old.metrics)
+        return {**old.metrics, **metrics}
 
     return release.write(
         folder, fill, task=task or tiny.release.task, label=label, dataset=old.dataset, base=None,
@@ -60,19 +60,19 @@ def _variant(tiny, folder, *, threshold=0.2, task=None, label="tiny", licence="M
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("gates", "changes", "reason"),
-    [
-        ({}, {"f1": 0.9}, "below min_agreement 95.0%"),
-        ({}, {"agreement_low": 0.9}, "below min_agreement_low"),
-        ({}, {"found": 700}, "below min_event_recall"),
-        ({}, {"invented_per_1000": 9.0}, "above max_invented_per_1000"),
-        ({"max_size_mib": 0.01}, {}, "above max_size_mib"),
-        ({"max_parity": -1.0}, {}, "quantised and master differ"),
-        ({}, {"form": {"value": 0.8, "low": 0.7, "high": 0.9}}, "form 10-K: at best 90.0%"),
-        ({"slice": "unseen"}, {}, "no slice 'unseen'"),
-    ],
+REFUSED = (
+    ({}, {"f1": 0.9}, "below min_agreement 95.0%"),
+    ({}, {"agreement_low": 0.9}, "below min_agreement_low"),
+    ({}, {"found": 700}, "below min_event_recall"),
+    ({}, {"invented_per_1000": 9.0}, "above max_invented_per_1000"),
+    ({"max_size_mib": 0.01}, {}, "above max_size_mib"),
+    ({"max_parity": -1.0}, {}, "quantised and master differ"),
+    ({}, {"form": {"value": 0.8, "low": 0.7, "high": 0.9}}, "form 10-K: at best 90.0%"),
+    ({"slice": "unseen"}, {}, "no slice 'unseen'"),
 )
+
+
+@pytest.mark.parametrize(("gates", "changes", "reason"), REFUSED)
 def test_each_gate_refuses_with_its_reason(tiny, gates, changes, reason):
     limits = Gates(**{"max_parity": 1.0, **gates})
     name = tiny.release.name
@@ -87,6 +87,23 @@ def test_a_good_report_passes_and_a_missing_one_does_not(tiny, tmp_path):
     assert "it has no report" in refusals(tiny.release, None, None, GATES)[0]
     bare = _variant(tiny, tmp_path / "bare", licence="")
     assert "no licence" in refusals(bare, _report(bare.name), None, GATES)[0]
+
+
+@pytest.mark.postgres
+def test_promotion_itself_is_refused_by_each_gate_and_moves_nothing(tiny, database, tmp_path):
+    registry.prepare(database)
+    name = tiny.release.name
+    first = _variant(tiny, tmp_path / "first", threshold=0.3)
+    registry.publish(database, first.folder, _report(first.name))
+    for _ in range(2):
+        registry.promote(database, first.name, GATES)
+    for gates, changes, reason in REFUSED:
+        registry.publish(database, tiny.release.folder, _report(name, **changes))
+        with pytest.raises(SetupError) as refused:
+            registry.promote(database, name, Gates(**{"max_parity": 1.0, **gates}))
+        assert reason in str(refused.value)
+        assert registry.entry(database, name).stage == "candidate"
+    assert registry.production(database, "tiny").name == first.name
 
 
 def test_noise_in_a_small_slice_refuses_nobody(tiny):
@@ -163,7 +180,8 @@ def test_a_release_of_another_task_cannot_replace_production(tiny, database, tmp
 @pytest.mark.postgres
 def test_two_releases_are_compared_by_what_differs(tiny, database, tmp_path):
     registry.prepare(database)
-    other = _variant(tiny, tmp_path / "other", threshold=0.4)
+    counts = {"train": {"rows": 7, "events": 3, "companies": 2}}
+    other = _variant(tiny, tmp_path / "other", threshold=0.4, data=counts)
     registry.publish(database, tiny.release.folder, _report(tiny.release.name))
     registry.publish(database, other.folder, _report(other.name, f1=0.96))
     names = (tiny.release.name, other.name)
@@ -171,7 +189,11 @@ def test_two_releases_are_compared_by_what_differs(tiny, database, tmp_path):
     assert ("thresholds.skip", 0.2, 0.4) in found
     assert ("metrics.f1", 0.97, 0.96) in found
     assert ("licence", "Apache-2.0", "MIT") in found
+    rows = tiny.dataset.manifest["counts"]["train"]["rows"]
+    assert ("data.train.rows", rows, 7) in found
+    assert "calibration.ece" in {one[0] for one in found}  # the other has no calibration
     assert not [one for one in found if one[0].startswith("shapes")]
+    assert not [one for one in found if isinstance(one[1], list | dict)]
 
 
 def test_pickles_are_refused_whatever_their_name(tiny, tmp_path):

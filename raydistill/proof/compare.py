@@ -117,6 +117,7 @@ def side(some: Scores, group_of: Mapping[str, str], *, draws: int = 1000) -> dic
         "invented": total.invented,
         "wrong_value": total.wrong_value,
         "skip_agreement": total.skip_agreement,
+        "whole_record": total.matched / max(1, total.matched + total.wrong_value),
         "errors": total.errors,
         "fields": {name: one.agreement for name, one in total.fields.items()},
     }

@@ -57,13 +57,27 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a question to a live teacher took, on average: tokens read and written, seconds.
+
+    Seconds are of the wall, with as many questions under way as the run kept.
+    """
+
+    input_tokens: float
+    output_tokens: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Rates:
-    """Core-seconds per sentence that reaches each stage, and mean characters."""
+    """Core-seconds per sentence that reaches each stage, mean characters; the teacher's own rates
+    where they were measured."""
 
     seconds: Mapping[str, float]
     text: float
     prompt: float
     answer: float
+    asked: Asked | None = None
 
 
 def rates(
@@ -74,10 +88,11 @@ def rates(
     texts: Sequence[str],
     prompts: Sequence[str],
     answers: Sequence[str],
+    asked: Asked | None = None,
 ) -> Rates:
     """The rates of a run: wall seconds on `threads` threads and rows, both by stage."""
     each = {stage: seconds[stage] * threads / max(1, rows[stage]) for stage in STAGES}
-    return Rates(each, _mean(texts), _mean(prompts), _mean(answers))
+    return Rates(each, _mean(texts), _mean(prompts), _mean(answers), asked)
 
 
 def _mean(some: Sequence[str]) -> float:
@@ -92,6 +107,9 @@ def account(measured: Rates, config: Config) -> dict[str, Any]:
     written = measured.answer / CHARACTERS_PER_TOKEN
     share = 1.0 if teacher.reads_all else mix.candidates
     asked_s = given / teacher.input_tokens_per_s + written / teacher.output_tokens_per_s
+    if measured.asked is not None:
+        given, written = measured.asked.input_tokens, measured.asked.output_tokens
+        asked_s = measured.asked.seconds
     if teacher.usd_per_million_input or teacher.usd_per_million_output:
         asked_usd = (
             given * teacher.usd_per_million_input + written * teacher.usd_per_million_output
@@ -106,7 +124,7 @@ def account(measured: Rates, config: Config) -> dict[str, Any]:
         "student": _side(student_s, student_s * config.usd_per_core_hour / 3600, read, config),
     }
     sides["teacher"] |= {"input_tokens": given, "output_tokens": written, "share_read": share}
-    sides["teacher"]["usd_per_question"] = asked_usd
+    sides["teacher"] |= {"usd_per_question": asked_usd, "measured": measured.asked is not None}
     sides["student"] |= {"core_seconds_by_stage": core_s, "cores": config.cores}
     saved = sides["teacher"]["usd_per_filing"] - sides["student"]["usd_per_filing"]
     filings = config.made_usd / saved if saved > 0 else None

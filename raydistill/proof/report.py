@@ -103,6 +103,7 @@ def page(made: Mapping[str, Any]) -> str:
         ),
         "skip": plots.skip(made["skip_curve"]),
         **_calibration(made["calibration"]),
+        "curve": plots.learning(made["curve"]) if made["curve"] else "",
     }
     return template("report.html.j2").render(
         made=made, drawn=drawn, head=headline(made), stages=STAGES, mistakes=mistakes(made)
@@ -168,7 +169,10 @@ def markdown(made: Mapping[str, Any]) -> str:
     lines += grid(("slice", "teacher events", *STAGES.values()), rows)
     lines += ["## Fields, where both have the event", ""]
     fields = made["sides"]["student"]["fields"]
-    lines += grid(("field", "equal"), [(name, f"{v:.1%}") for name, v in fields.items()])
+    lines += grid(
+        ("field", "equal", "the teacher with himself"),
+        [(name, f"{v:.1%}", _ceiling(made, name)) for name, v in fields.items()],
+    )
     lines += ["## How sure its answers are", "", *_settings(made["calibration"])]
     lines += ["## Slices", ""]
     lines += grid(
@@ -179,6 +183,10 @@ def markdown(made: Mapping[str, Any]) -> str:
         ],
     )
     return "\n".join(lines)
+
+
+def _ceiling(made: Mapping[str, Any], name: str) -> str:
+    return percent(made["ceiling"][name]) if name in made["ceiling"] else "not measured"
 
 
 def _settings(found: Mapping[str, Any]) -> list[str]:

@@ -35,7 +35,14 @@ def convert(student: Path, out: Path, *, quantisation: str = "int8") -> None:
 
     temporary = out.with_name(out.name + ".tmp")
     converter = TransformersConverter(str(student))
-    converter.convert(str(temporary), quantization=quantisation, force=True)
+    try:
+        converter.convert(str(temporary), quantization=quantisation, force=True)
+    except (ValueError, NotImplementedError) as problem:
+        raise SetupError(
+            f"{student} cannot be converted for CTranslate2: {str(problem).splitlines()[0][:200]}",
+            expected="a student of a form named in docs/students.md",
+            todo="train on another student.base, or serve formats=[safetensors] elsewhere",
+        ) from None
     for name in _EXTRA:
         if (student / name).exists():
             shutil.copyfile(student / name, temporary / name)

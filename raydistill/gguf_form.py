@@ -120,7 +120,8 @@ def _add_vocabulary(
     kinds = [int(types.UNUSED)] * rows
     for token, id in model["vocab"].items():
         tokens[id], kinds[id] = token, int(types.NORMAL)
-    ends = {config.get(f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    stated = [config.get(f"{name}_token_id") for name in ("pad", "bos", "eos")]
+    ends = {id for one in stated for id in (one if isinstance(one, list) else [one])}
     for one in tokenizer["added_tokens"]:
         tokens[one["id"]] = one["content"]
         # Control tokens are left out of the text that llama.cpp gives: the target's are an answer.

@@ -50,7 +50,27 @@ def _answers_as_its_master(tiny: Tiny, student: Path, tmp_path: Path) -> None:
     made = stage.generator(encoded)
     assert [one.tokens for one in made] == expected
     assert any(expected)
+    limit = card.shape["max_output"]
+    for one, said in list(zip(encoded, made, strict=True))[:3]:
+        ended = [stage.tokenizer.id(one) for one in said.tokens]
+        ended += [] if len(ended) == limit else [stage.tokenizer.id(card.frame.end)]
+        assert said.score == pytest.approx(_score(master, one.ids, ended), rel=1e-3, abs=1e-3)
     assert all(one.answer is not None for one in stage.answers(texts))
+
+
+def _score(master: Extractor, ids: list[int], answer: list[int]) -> float:
+    """The logarithm of the probability that the master gives to an answer."""
+    writer = master.writer
+    prompt = [*writer.before, *ids, *writer.after]
+    with torch.inference_mode():
+        if writer.frame.kind == DECODER:
+            logits = writer.model(input_ids=torch.tensor([prompt + answer])).logits[0]
+            logits = logits[len(prompt) - 1 : -1]
+        else:
+            made = writer.model(input_ids=torch.tensor([prompt]), labels=torch.tensor([answer]))
+            logits = made.logits[0]
+    chosen = logits.float().log_softmax(-1).gather(1, torch.tensor(answer)[:, None])
+    return float(chosen.sum())
 
 
 def test_a_decoder_from_scratch_answers_as_its_master_does(tiny: Tiny, tmp_path: Path) -> None:

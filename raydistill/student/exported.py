@@ -15,9 +15,22 @@ def exported(model: nn.Module, folder: Path) -> nn.Module:
     """The model with its adapters merged (they go to `folder`), a Phi-3 as the Llama it is."""
     if is_adapted(model):
         model = merged(model, folder / ADAPTER)
-    if getattr(getattr(model, "config", None), "model_type", "") == "phi3":
+    form = getattr(getattr(model, "config", None), "model_type", "")
+    if form == "phi3":
         return _as_llama(model)
-    return model
+    return _scaled(model) if form == "t5" else model
+
+
+def _scaled(t5: Any) -> nn.Module:
+    """A T5 1.1 (flan) as the first T5: its last norm takes in what the first divides outputs by.
+
+    Converters cannot tell the two apart any more, and would write wrong scores for the newer one.
+    """
+    if not t5.config.scale_decoder_outputs:
+        with torch.no_grad():
+            t5.decoder.final_layer_norm.weight *= t5.config.d_model**0.5
+        t5.config.scale_decoder_outputs = True
+    return t5
 
 
 def _as_llama(phi: Any) -> nn.Module:

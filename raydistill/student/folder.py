@@ -19,7 +19,7 @@ from raydistill.frame import CARD as STUDENT
 from raydistill.frame import Frame, of_card
 from raydistill.student.examples import Examples
 from raydistill.student.exported import exported
-from raydistill.student.shape import Classifier, Kind, Shape
+from raydistill.student.shape import Classifier, Kind, Shape, no_bars
 from raydistill.tokenizer import PAD, Tokenizer
 
 
@@ -78,6 +78,7 @@ def save(folder: Path, model: nn.Module, tokenizer: Tokenizer, card: Card) -> No
     """Writes a student folder under a temporary name, then renames it; student.json is last."""
     temporary = folder.with_name(folder.name + ".tmp")
     temporary.mkdir(parents=True, exist_ok=True)
+    no_bars()
     model = exported(model.to("cpu"), temporary)
     inner = model.encoder if isinstance(model, Classifier) else model
     inner.save_pretrained(temporary)  # type: ignore[operator]

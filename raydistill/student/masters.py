@@ -18,7 +18,7 @@ from raydistill.errors import AnswerError
 from raydistill.frame import DECODER, Frame
 from raydistill.student.examples import padded
 from raydistill.student.folder import Card, card, shape
-from raydistill.student.shape import Classifier, Shape
+from raydistill.student.shape import Classifier, Shape, no_bars
 from raydistill.target import Target, decoded
 from raydistill.task import Task, task
 from raydistill.tokenizer import Encoded, Tokenizer
@@ -89,6 +89,7 @@ class Extractor:
             unspell=self.tokenizer.unspell,
         )
         torch.set_num_threads(threads)
+        no_bars()
         kind = AutoModelForCausalLM if frame.kind == DECODER else AutoModelForSeq2SeqLM
         model = kind.from_pretrained(folder, dtype=torch.float32).to(torch.device(device)).eval()
         self.writer = Writer(model, self.tokenizer, frame, self.shape)
@@ -138,6 +139,7 @@ class Skip(Scorer):
     def __init__(self, folder: Path, *, threads: int = 1, device: str = "cpu") -> None:
         self.card = card(folder)
         torch.set_num_threads(threads)
+        no_bars()
         head = load_file(folder / "head.safetensors")
         model = Classifier(BertModel.from_pretrained(folder), len(head["bias"]))
         model.head.load_state_dict(head)

@@ -21,7 +21,7 @@ from transformers import (
 
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, ENCODER, SEQ2SEQ, Frame
-from raydistill.student.shape import Classifier, Kind, Shape, plain_attention
+from raydistill.student.shape import Classifier, Kind, Shape, no_bars, plain_attention
 from raydistill.tokenizer import Tokenizer
 
 FORMS = {
@@ -106,6 +106,7 @@ def pretrained(
 ) -> nn.Module:
     """The base's model with `added` tokens in its tokenizer and at the end of its embeddings."""
     torch.manual_seed(seed)
+    no_bars()
     _export_fields(config)
     if shape.kind is Kind.encoder:
         return Classifier(_weights(BertModel, shape, config, load), 2)

@@ -100,6 +100,13 @@ def _tie_positions(model: Any, tokenizer: Tokenizer) -> None:
                 tokens[id] = places.weight[at + places.offset]
 
 
+def no_bars() -> None:
+    """Keeps transformers' progress bars, a line for every file, out of our own output."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def plain_attention(model: Any) -> None:
     """Attention as plain matrix products: on CPUs and short sentences, twice the fused speed."""
     if not torch.cuda.is_available():

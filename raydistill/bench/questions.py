@@ -49,7 +49,7 @@ def run(root: Path, corpus: Path | None, rows: list[int], threads: int) -> dict[
     release = publish.run(
         publish.Config(
             dataset=str(data.folder), skip="", extractor=str(student), out=str(root / "release"),
-            label="questions", parity=0.05, parity_rows=200, threads=threads,
+            label="questions", parity=1.0, parity_rows=400, threads=threads,
         )
     )  # fmt: skip
     answerer = Answerer(release, threads=threads)

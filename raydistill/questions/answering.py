@@ -60,13 +60,13 @@ def stages(
 
 
 def answer(
-    release: Path | Release, task_name: str, texts: Sequence[str]
+    release: Path | str | Release, task_name: str, texts: Sequence[str]
 ) -> list[Answer | AnswerError]:
     """Each text's answer in a task of a release, in order, or the error in its place.
 
     Raises SetupError where the release has no such task, or is none.
     """
-    folder = release.folder if isinstance(release, Release) else release
+    folder = release.folder if isinstance(release, Release) else Path(release)
     return _opened(folder.absolute(), _written(folder))(task_name, texts)
 
 

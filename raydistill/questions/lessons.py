@@ -128,8 +128,9 @@ def _cleaned(
             rejects.append(reject | {"text": None if text is None else str(text), "raw": raw})
             continue
         group = str(row["group"] or text)
-        one = {"id": id, "group": group, "task": task.name, "text": text}
-        one["weight"] = 1.0 if row.get("weight") is None else float(row["weight"])
+        weight = 1.0 if row.get("weight") is None else float(row["weight"])
+        one: dict[str, Any] = {"id": id, "group": group, "task": task.name, "text": text}
+        one |= {"weight": weight}
         one |= {"answer": task.render(answer), "keep": bool(answer.records)}
         one |= {"split": split(group), "form": None, "year": None}
         # One text in two splits would be known before it is asked: the first row decides.

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from raydistill import pgserver, postgres
-from raydistill.corpus import account, isolate, retry
+from raydistill.corpus import account, isolate, retry, whereabouts
 from raydistill.corpus.drive import Drive, signals
 from raydistill.corpus.live import Live
 from raydistill.corpus.stages import Read, Run, Work, loop
@@ -192,6 +192,16 @@ def test_a_stall_names_the_chunk_and_its_stage(corpus, tiny):
         assert _drive(one, asked, said, hold=hold, stall_s=0.1)(lines())
     assert "stalled: chunk filing-7 at run" in said[0]
     assert f"process {os.getpid()}" in said[0]
+
+
+def test_a_chunk_that_takes_long_says_where_it_is(corpus, tiny):
+    to = backfills.sink(corpus, tiny.release)
+    to.begin("filing-7", "run")
+    (begun,) = to.begun()
+    with whereabouts.noted(to, "filing-7", every_s=0.05):
+        while begun.place.startswith("process"):
+            (begun,) = to.begun()
+    assert re.fullmatch(r"\w+, process \d+ on .+", begun.place)
 
 
 def test_a_full_disk_under_the_run_folder_costs_the_account_alone(tmp_path, capsys):

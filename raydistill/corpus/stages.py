@@ -21,6 +21,7 @@ from raydistill.chunk import COUNTS, SECONDS, SENTENCES
 from raydistill.corpus import isolate
 from raydistill.corpus.patience import patiently
 from raydistill.corpus.sink import READ, RUN, Sink
+from raydistill.corpus.whereabouts import noted
 from raydistill.pipeline import Stage
 from raydistill.source import Sentences
 
@@ -93,7 +94,8 @@ class Run:
         attempts = patiently(lambda: work.sink.begin(key, RUN), work.patience_s)
         if not attempts:
             return batch.slice(0, 0)
-        table = self._table(batch, suspect=attempts >= SUSPECT)
+        with noted(work.sink, key):
+            table = self._table(batch, suspect=attempts >= SUSPECT)
         now, peak = memory_mib()
         facts = {"actor": os.getpid(), "rss_mib": now, "peak_mib": peak}
         return with_facts(table, facts_of(batch) | facts)

@@ -167,7 +167,14 @@ def _override_message(kind: type[Any], problem: Exception) -> str:
     lines = [line for line in str(problem).splitlines() if line.strip()]
     wrong = [arg.split("=")[0].lstrip("+~") for arg in sys.argv[1:] if "=" in arg]
     known = known_keys(kind)
-    unknown = [key for key in wrong if key not in known and key.split(".")[0] not in ("hydra",)]
+    named = {key.rpartition(".")[0] for key in known}  # below any other key is a name of the user's
+    unknown = [
+        key
+        for key in wrong
+        if key not in known
+        and key.split(".")[0] != "hydra"
+        and (key.rpartition(".")[0] in named or key.rpartition(".")[0] not in known)
+    ]
     near = {key: difflib.get_close_matches(key, known, n=3, cutoff=0.5) for key in unknown}
     hints = [f"  {key}: did you mean {', '.join(found)}?" for key, found in near.items() if found]
     return "\n".join([f"configuration: {lines[0] if lines else problem}", *hints])

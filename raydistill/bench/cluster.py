@@ -144,7 +144,12 @@ def _world(dsn: str, filings: int) -> None:
     with postgres.connect(dsn) as connection:
         postgres.script(connection, DDL + "DROP SCHEMA IF EXISTS raydistill CASCADE;")
         for piece in chunks(
-            seed=5, filings=filings, companies=60, sentences_per_filing=100, event_share=0.2
+            seed=5,
+            filings=filings,
+            companies=60,
+            sentences_per_filing=100,
+            event_share=0.2,
+            keyword_share=0.3,
         ):
             for name in ("filings", "sentences", "events"):
                 postgres.copy_in(connection, f"kee.{name}", getattr(piece, name))

@@ -22,6 +22,7 @@ class Node:
 def nodes(patience_s: float = 60.0) -> list[Node]:
     """Every live node of the cluster that is connected, each asked by a task of its own."""
     import ray
+    from ray.exceptions import GetTimeoutError, RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     live = [node for node in ray.nodes() if node["Alive"]]
@@ -37,7 +38,7 @@ def nodes(patience_s: float = 60.0) -> list[Node]:
     for node, wait in zip(live, waits, strict=True):
         try:
             python, version, code = ray.get(wait, timeout=patience_s)
-        except (ray.exceptions.RayError, TimeoutError) as problem:
+        except (RayError, GetTimeoutError) as problem:
             python = version = code = f"unknown ({type(problem).__name__})"
         has = node["Resources"]
         address = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"

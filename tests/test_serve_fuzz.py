@@ -113,7 +113,9 @@ def test_schemathesis_finds_no_server_error(tiny):
     from raydistill.serve.student import LocalStudent
 
     count = int(os.environ.get("RAYDISTILL_CASES", "20"))
-    config = serving.checked(serving.Config(release=str(tiny.release.folder), page=False))
+    config = serving.checked(
+        serving.Config(release=str(tiny.release.folder), page=False, hosts=["testserver"])
+    )
     student = LocalStudent(Answerers(serving.paths(config), threads=1))
     app = serving.application(config, serving.service(config, student, {}))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
@@ -130,7 +132,7 @@ def test_schemathesis_finds_no_server_error(tiny):
         )
         @given(case=operation.as_strategy())
         def check(case):
-            answer = case.call(headers={"Host": "localhost"})
+            answer = case.call()
             seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
             assert answer.status_code < 500
 

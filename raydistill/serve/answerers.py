@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from raydistill.errors import RaydistillError, SetupError
 from raydistill.pipeline import Cascade, Decision, Guard, numbered
-from raydistill.questions.answering import Answerer
 from raydistill.release import MANIFEST, Release, verify
 from raydistill.serve.batcher import Decided
 from raydistill.stages import filters
@@ -56,6 +55,8 @@ class Questions:
     """A release of several tasks: an extract stage each, behind the same guard and filters."""
 
     def __init__(self, release: Release, *, threads: int) -> None:
+        from raydistill.questions.answering import Answerer  # it brings what trains mixtures along
+
         self.release = release
         self.answerer = Answerer(release, threads=threads)
         self.guard, self.filters = Guard(), filters.of(release.folder)

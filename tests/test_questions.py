@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,8 +22,9 @@ from raydistill.proof import model_card
 from raydistill.proof.gates import Gates, refusals
 from raydistill.questions import cases
 from raydistill.questions.answering import Answerer, answer
+from raydistill.questions.asking import asking, mark, rows_of
 from raydistill.questions.lessons import read
-from raydistill.questions.mixture import asking, check_weights, mark, repeated, rows_of
+from raydistill.questions.mixture import check_weights, repeated
 from raydistill.questions.rules import base
 from raydistill.release import verify
 from raydistill.tasks import QUESTIONS, TASKS
@@ -208,6 +211,12 @@ def test_evaluate_reports_each_task_beside_its_base(released, built, tmp_path):
     assert json.loads((tmp_path / "report.json").read_text())["release"] == released.name
     card = model_card.markdown(released.manifest, made)
     assert all(f"| {name} | test |" in card for name in NAMES)
+
+
+def test_a_service_that_answers_loads_nothing_that_trains():
+    code = "import sys, raydistill.questions.answering; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_each_task_of_a_release_has_to_pass_the_gate(released):

@@ -11,7 +11,7 @@ from pathlib import Path
 from raydistill.answer import Answer
 from raydistill.errors import AnswerError
 from raydistill.frame import of_folder
-from raydistill.questions.mixture import asking
+from raydistill.questions.asking import asking
 from raydistill.release import Release, verify
 from raydistill.stages.extract import Extract, Said
 from raydistill.task import Task

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from raydistill import dataset
 from raydistill.dataset import SCHEMA, SPLITS, Dataset, share
 from raydistill.errors import AnswerError, SetupError
-from raydistill.questions.mixture import mark
+from raydistill.questions.asking import mark
 from raydistill.task import Task
 from raydistill.tokenizer import Tokenizer
 

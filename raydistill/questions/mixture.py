@@ -1,52 +1,21 @@
-"""A mixture: rows of several tasks, and the token that tells a student which of them is asked."""
+"""A mixture under training: rows of several tasks, each as often as its weight says."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import compute
 
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.frame import Frame
+from raydistill.questions.asking import asking, mark, rows_of, target_of
 from raydistill.student.examples import Examples, Ragged, extraction
 from raydistill.student.masters import Writer
 from raydistill.student.shape import Shape
-from raydistill.target import Target, decoded
+from raydistill.target import decoded
 from raydistill.task import Task
 from raydistill.tokenizer import Tokenizer
-
-pc: Any = compute  # its functions are made at run time: no type checker sees them
-
-
-def mark(task: str) -> str:
-    """The token that asks for a task."""
-    return f"<task={task}>"
-
-
-def asking(frame: Frame, task: Task) -> Frame:
-    """The frame in which a student is asked for one of its tasks.
-
-    The mark stands behind the text, so that positions in the text stay what they are.
-    """
-    return replace(frame, after=(mark(task.name), *frame.after))
-
-
-def target_of(task: Task, kind: str, tokenizer: Tokenizer, frame: Frame, positions: int) -> Target:
-    """How a task's answers are written by a student of this tokenizer and frame."""
-    return task.target(
-        kind,
-        positions=positions if frame.positions is None else frame.positions,
-        spell=tokenizer.spell,
-        unspell=tokenizer.unspell,
-    )
-
-
-def rows_of(table: pa.Table, task: Task) -> pa.Table:
-    """The rows of one task."""
-    return table.filter(pc.equal(table["task"], task.name))
 
 
 def repeated(rows: pa.Table, weight: float, *, seed: int) -> pa.Table:

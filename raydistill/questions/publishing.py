@@ -10,7 +10,7 @@ from raydistill import engine, release
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.questions.answering import stages
-from raydistill.questions.mixture import asking, rows_of, target_of
+from raydistill.questions.asking import asking, rows_of, target_of
 from raydistill.release import Release
 from raydistill.student.folder import card
 from raydistill.student.masters import Extractor, Writer

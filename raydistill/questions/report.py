@@ -20,7 +20,7 @@ from raydistill.errors import AnswerError
 from raydistill.progress import table as printed
 from raydistill.proof.compare import scored
 from raydistill.questions.answering import Answerer
-from raydistill.questions.mixture import rows_of
+from raydistill.questions.asking import rows_of
 from raydistill.questions.rules import base
 from raydistill.score import Tally, tally
 from raydistill.task import Task

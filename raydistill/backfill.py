@@ -167,6 +167,8 @@ def _execute(
 ) -> bool:
     """Streams the chunks through Ray Data; False when a signal ended it early."""
     cluster.start()
+    if drive.signals.got is None:
+        drive.signals.take()
     from raydistill.on_ray.flow import flow, lines, planned
 
     # The dead are run one by one: no pools are planned for them.

@@ -11,10 +11,11 @@ from raydistill.bench import chaos
 def test_kills_of_actors_tasks_connections_and_drivers_lose_and_double_nothing(
     database, tiny, tmp_path
 ):
-    kinds = {"driver": 1, "actor": 2, "task": 2, "connection": 2}
+    kinds = {"driver": 1, "actor": 2, "task": 2, "connection": 2, "sigterm": 3}
     figures = chaos.disturbed(
         tmp_path, tiny.release.folder, database, kills=4, filings=24, kinds=kinds
     )
     assert figures["kills"] >= 4
     assert figures["events"] > 10
+    assert set(figures["drained"]) <= {143, 0}
     assert (figures["lost"], figures["doubled"]) == (0, 0)

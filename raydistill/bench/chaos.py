@@ -1,7 +1,7 @@
 """bench=chaos: backfills of a demo world under random kills, compared row by row in SQL.
 
 Killed are the driver, extractor actors, workers of read and write tasks, the raylet, the PostgreSQL
-server, and connections. Whenever the driver is gone the same command starts again. When a backfill
+server, and connections; the driver gets SIGTERM, too, and must drain. Whenever the driver is gone the same command starts again. When a backfill
 is done its rows are compared with those of a run that nothing disturbed, and the next one begins,
 until enough was killed.
 """
@@ -28,7 +28,9 @@ from raydistill.source import PostgresSentences, SourceConfig
 
 CALM = "calm"  # the release's name of the undisturbed rows
 # Driver and raylet take the whole cluster with them: seldom, since each costs a start of Ray.
-KINDS = {"actor": 14, "task": 12, "connection": 12, "postgres": 5, "driver": 4, "raylet": 3}
+KINDS = {
+    "actor": 14, "task": 12, "connection": 12, "postgres": 5, "driver": 4, "raylet": 3, "sigterm": 3,
+}  # fmt: skip
 _START_S = 120.0
 
 # Rows of one release that another lacks; a row that is there twice too often counts twice.
@@ -57,6 +59,7 @@ class Chaos:
     done: Counter[str] = field(default_factory=Counter)
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    drained: list[int] = field(default_factory=list)
 
     def start(self) -> None:
         """Starts the backfill, or goes on with it."""
@@ -101,6 +104,10 @@ class Chaos:
         if kind == "driver":
             self.process.kill()
             self.process.wait()
+            return True
+        if kind == "sigterm":
+            self.process.terminate()
+            self.drained.append(self.process.wait(timeout=_START_S))
             return True
         victims = [pid for pid, name in _family(self.process.pid) if _is(kind, name)]
         if not victims:
@@ -166,6 +173,7 @@ def disturbed(
     return {
         "kills": sum(chaos.done.values()), "lost": lost, "doubled": doubled,
         "kinds": dict(chaos.done), "rounds": rounds, "starts": chaos.starts,
+        "drained": chaos.drained,
         "events": events, "seconds": round(seconds, 1),
     }  # fmt: skip
 
@@ -220,11 +228,12 @@ def _round(chaos: Chaos, kills: int) -> None:
 
 
 def _is(kind: str, name: str) -> bool:
-    worker = name.startswith("ray::")
+    """Whether a process's command line is of this kind; Ray's workers are titled by their work."""
     if kind == "raylet":
         return name.split(" ")[0].endswith("raylet")
-    actor = worker and ("Runner" in name or "MapWorker" in name)
-    return actor if kind == "actor" else worker and not actor
+    if kind == "actor":
+        return name.startswith("ray::MapWorker")
+    return name.startswith(("ray::IDLE", "ray::Read", "ray::MapBatches"))
 
 
 def _family(pid: int) -> list[tuple[int, str]]:

@@ -24,10 +24,27 @@ _TICK_S, _CHECK_S = 0.25, 5.0
 
 @dataclass(slots=True)
 class Signals:
-    """The signal that asked for an end, or None."""
+    """The signal that asked for an end, or None; the handlers that were there before."""
 
     got: int | None = None
     since: float = 0.0
+    before: dict[int, Any] = field(default_factory=dict)
+
+    def take(self) -> None:
+        """Notes signals from now on; again after `ray.init`, which takes SIGTERM for itself."""
+        if threading.current_thread() is threading.main_thread():
+            for one in (signal.SIGTERM, signal.SIGINT):
+                handler = signal.signal(one, self._note)
+                self.before.setdefault(one, handler)
+
+    def give_back(self) -> None:
+        """Puts the handlers back that were there before."""
+        for one, handler in self.before.items():
+            signal.signal(one, handler)
+
+    def _note(self, number: int, _: object) -> None:
+        self.got, self.since = number, time.monotonic()
+        self.give_back()
 
 
 @contextmanager
@@ -37,21 +54,11 @@ def signals() -> Generator[Signals]:
     Outside the main thread nothing is noted: Python delivers no signals there.
     """
     state = Signals()
-    before: dict[int, Any] = {}
-
-    def note(number: int, _: object) -> None:
-        state.got, state.since = number, time.monotonic()
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-    if threading.current_thread() is threading.main_thread():
-        for one in (signal.SIGTERM, signal.SIGINT):
-            before[one] = signal.signal(one, note)
+    state.take()
     try:
         yield state
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        state.give_back()
 
 
 @dataclass(slots=True)

@@ -1,9 +1,9 @@
 """bench=chaos: backfills of a demo world under random kills, compared row by row in SQL.
 
 Killed are the driver, extractor actors, workers of read and write tasks, the raylet, the PostgreSQL
-server, and connections; the driver gets SIGTERM, too, and must drain. Whenever the driver is gone the same command starts again. When a backfill
-is done its rows are compared with those of a run that nothing disturbed, and the next one begins,
-until enough was killed.
+server, and connections; the driver gets SIGTERM, too, and must drain. Whenever the driver is gone
+the same command starts again. When a backfill is done its rows are compared with those of a run
+that nothing disturbed, and the next one begins, until enough was killed.
 """
 
 import json
@@ -29,7 +29,8 @@ from raydistill.source import PostgresSentences, SourceConfig
 CALM = "calm"  # the release's name of the undisturbed rows
 # Driver and raylet take the whole cluster with them: seldom, since each costs a start of Ray.
 KINDS = {
-    "actor": 14, "task": 12, "connection": 12, "postgres": 5, "driver": 4, "raylet": 3, "sigterm": 3,
+    "actor": 14, "task": 12, "connection": 12, "postgres": 5, "driver": 4, "raylet": 3,
+    "sigterm": 3,
 }  # fmt: skip
 _START_S = 120.0
 

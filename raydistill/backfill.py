@@ -29,7 +29,7 @@ from raydistill.metrics import Metrics, MetricsConfig
 from raydistill.on_ray import cluster
 from raydistill.release import Release
 from raydistill.scale import Form, ScaleConfig
-from raydistill.source import Sentences, SourceConfig, dsn
+from raydistill.source import Sentences, SourceConfig, SourceKind, dsn
 from raydistill.tasks import TASKS
 from raydistill.web.review import Queue
 
@@ -185,7 +185,8 @@ def _execute(
 
 def _mend(config: Config) -> Callable[[], None] | None:
     """Brings our own server back when it died; servers of others are waited for."""
-    if config.source.dsn is not None:
+    needed = config.sink in (None, "postgres") or config.source.kind is SourceKind.postgres
+    if config.source.dsn is not None or not needed:
         return None
 
     def start() -> None:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class DiskAway(RaydistillError):
-    """A file cannot be written now: the disk is full, or the store is away."""
+    """A file cannot be written or read now: the disk is full, or the store is away."""
 
 
 AWAY = (ConnectionLost, Unreachable, DiskAway)

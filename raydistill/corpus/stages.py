@@ -19,7 +19,7 @@ from pyarrow import compute
 from raydistill import events, pipeline, release
 from raydistill.chunk import COUNTS, SECONDS, SENTENCES
 from raydistill.corpus import isolate
-from raydistill.corpus.patience import patiently
+from raydistill.corpus.patience import DiskAway, patiently
 from raydistill.corpus.sink import READ, RUN, Sink
 from raydistill.corpus.whereabouts import noted
 from raydistill.pipeline import Stage
@@ -71,12 +71,19 @@ class Read:
         if not attempts:
             return with_facts(SENTENCES.empty_table(), {})
         if attempts < SUSPECT:
-            table = patiently(lambda: work.sentences.read(filings), work.patience_s)
+            table = patiently(lambda: _read(work.sentences, filings), work.patience_s)
         else:
             table = isolate.read(work.sentences, filings)
         if work.sentences.parses:
             patiently(lambda: work.sink.end(filings[0], READ), work.patience_s)
         return with_facts(table, {"read_s": time.perf_counter() - began})
+
+
+def _read(sentences: Sentences, filings: list[str]) -> pa.Table:
+    try:
+        return sentences.read(filings)
+    except OSError as problem:  # a store that does not answer; files that are bad are rows
+        raise DiskAway(f"the source cannot be read: {problem}") from problem
 
 
 class Run:

@@ -1,12 +1,12 @@
 """Whatever dies during a backfill, its events are those of an undisturbed run."""
 
+import json
 import os
 import re
 import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 import pyarrow.compute as pc
 import pytest
@@ -130,17 +130,23 @@ def test_a_connection_cut_in_the_middle_of_copy_is_done_again(corpus, tiny):
     assert cuts > rows
 
 
-def test_a_server_that_is_killed_and_started_again_costs_only_time(corpus, tiny):
-    told = re.search(r"passfile=['\"]?([^\s&'\"]+)/pgpass", corpus)
-    if told is None:
-        pytest.skip("the server is not one of our own")
-    folder = Path(unquote(told[1]))
+@pytest.fixture
+def server(tmp_path):
+    """A folder with a server of this test's own."""
+    try:
+        yield tmp_path / "postgres"
+    finally:
+        pgserver.remove(tmp_path / "postgres")
+
+
+def test_a_server_that_is_killed_and_started_again_costs_only_time(server, tiny):
+    corpus = backfills.fill(pgserver.start(server))
     one = backfills.work(corpus, tiny.release)
     lines = loop(one, backfills.chunks(corpus, one.sink))
     next(lines)
-    home = pgserver._home(folder)
+    home = Path(json.loads((server / "server.json").read_text())["home"])
     os.kill(int((home / "data/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-    later = threading.Timer(0.5, pgserver.start, [folder])
+    later = threading.Timer(0.5, pgserver.start, [server])
     later.start()
     list(lines)
     later.join()

@@ -10,28 +10,29 @@ import pytest
 from raydistill import drift, events, postgres
 from raydistill.chunk import marked
 from raydistill.pipeline import Cascade
+from raydistill.proof import stability
 from raydistill.proof.judge import sentences
 from raydistill.source import SourceConfig
 
 
 def test_equal_distributions_have_an_index_of_0_and_moved_ones_more():
     one = Counter(a=500, b=300, c=200)
-    assert drift.psi(one, Counter(a=1000, b=600, c=400)) == pytest.approx(0, abs=1e-3)
-    assert drift.psi(one, Counter(a=450, b=330, c=220)) < 0.1
-    assert drift.psi(one, Counter(a=200, b=300, c=500)) > 0.25
-    assert drift.psi(one, Counter(d=1000)) > 0.25
+    assert stability.psi(one, Counter(a=1000, b=600, c=400)) == pytest.approx(0, abs=1e-3)
+    assert stability.psi(one, Counter(a=450, b=330, c=220)) < 0.1
+    assert stability.psi(one, Counter(a=200, b=300, c=500)) > 0.25
+    assert stability.psi(one, Counter(d=1000)) > 0.25
 
 
 def test_the_index_is_that_of_its_formula():
     p, q = np.array([60.5, 40.5]) / 101, np.array([30.5, 70.5]) / 101
-    found = drift.psi({"x": 60, "y": 40}, {"x": 30, "y": 70})
+    found = stability.psi({"x": 60, "y": 40}, {"x": 30, "y": 70})
     assert found == pytest.approx(float(((q - p) * np.log(q / p)).sum()))
 
 
 def test_rare_values_are_one_bin():
     many = Counter({f"type {n}": 1000 - n for n in range(100)})
-    left, right = drift.binned(many, Counter({"new": 5}))
-    assert len(left) == drift.HEAD + 1
+    left, right = stability.binned(many, Counter({"new": 5}))
+    assert len(left) == stability.HEAD + 1
     assert right == {"(rare or new)": 5}
 
 

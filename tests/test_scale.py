@@ -90,6 +90,7 @@ def test_a_chunk_that_killed_a_pool_twice_is_run_whole_and_passes_the_parts_behi
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.postgres
+@pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_backfill_in_pools_writes_what_one_in_one_pool_writes(database, tiny):
     import ray
 

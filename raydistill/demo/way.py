@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pyarrow import compute
 
 from raydistill import backfill, build, evaluate, postgres, publish, train
+from raydistill.chunk import SECONDS
 from raydistill.config import compose
 from raydistill.demo.world import DDL, chunks
 from raydistill.progress import Progress, duration
@@ -125,7 +126,7 @@ def summary(
     """The figures of a run of the whole way."""
     seen, unseen = (report["extractor"][f"{name} phrasings"] for name in ("seen", "unseen"))
     fall = report["waterfall"]["seen phrasings"]
-    spent = sum(account["stage_seconds"].values()) * cores
+    spent = sum(account["stage_seconds"][name] for name in SECONDS) * cores
     wall = account["execute_seconds"]
     return {
         "agreement": seen["f1"],

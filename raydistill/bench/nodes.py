@@ -70,6 +70,8 @@ class Nodes:
 
     def _start(self, *options: str) -> "subprocess.Popen[bytes]":
         own = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+        # A job's `python` is found on the path of its node.
+        own["PATH"] = f"{RAY.parent}{os.pathsep}{own.get('PATH', '')}"
         quiet = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
         self.started += 1
         log = (self.folder / f"start-{self.started}.log").open("wb")

@@ -46,19 +46,19 @@ def run(root: Path, *, filings: int = 240) -> dict[str, Any]:
         killed = way.train_and_kill()
         nodes.add()
         way.job("publish", "parity=0.9", "parity_rows=100", "threads=1")
-        way.job("evaluate", "threads=1", "draws=50")
-        way.job("shadow", "threads=1", "rows=500", "bar.least=5", fine=(0, 1, 3))
-        way.job("review", "rows=20")
-        way.job("export")
-        way.job("registry", "action=publish", f"release={root}/release")
-        way.job("label", "plan=true")
         way.backfill_and_kill()
         way.job("backfill", *way.wide, name="backfill again")
-        way.job("drift", f"release={root}/release", "min_events=1", fine=(0, 1))
+        failed = way.rest()
     lost = _difference(dsn, root / "release")
     print(table([(k, f"{v:.1f}") for k, v in seconds.items()], ("job", "seconds")))
     again = "nothing to do" in printed["backfill again"]
-    return {"seconds": seconds, "restarted_at_step": killed, "events_differ": lost, "again": again}
+    return {
+        "seconds": seconds,
+        "restarted_at_step": killed,
+        "events_differ": lost,
+        "again": again,
+        "failed": failed,
+    }
 
 
 class _Way:
@@ -89,6 +89,26 @@ class _Way:
         self.printed[name or verb] = printed
         print(f"cluster: {name or verb} in {self.seconds[name or verb]:.1f} s", flush=True)
         return printed
+
+    def rest(self) -> dict[str, str]:
+        """Runs the verbs that come after; gives those that failed, with the end of their output."""
+        folder, failed = self.root / "release", dict[str, str]()
+        after: list[tuple[str, tuple[str, ...], tuple[int, ...]]] = [
+            ("evaluate", ("threads=1", "draws=50"), (0,)),
+            ("shadow", ("threads=1", "rows=500", "bar.least=5"), (0, 1, 3)),
+            ("review", ("rows=20",), (0,)),
+            ("export", (), (0,)),
+            ("registry", ("action=publish", f"release={folder}"), (0,)),
+            ("label", ("plan=true",), (0,)),
+            ("drift", (f"release={folder}", "min_events=1"), (0, 1)),
+        ]
+        for verb, overrides, fine in after:
+            try:
+                self.job(verb, *overrides, fine=fine)
+            except SetupError as problem:
+                failed[verb] = str(problem)[-600:]
+                print(f"cluster: {verb} failed: {failed[verb]}", flush=True)
+        return failed
 
     def started(self, verb: str, *overrides: str) -> Any:
         """A submitted job."""

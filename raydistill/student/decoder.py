@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from raydistill.frame import Frame
-from raydistill.student.examples import Examples
+from raydistill.student.examples import GRID, Examples
 from raydistill.tokenizer import Tokenizer
 
 _IGNORED = -100
@@ -53,7 +53,7 @@ def padded_layout(examples: Examples, rows: Sequence[int], pad: int) -> Layout:
     """A row a line; all answers begin at the same column."""
     prompts = [examples.inputs[row] for row in rows]
     answers = [examples.labels[row] for row in rows]
-    start, after = max(map(len, prompts)), max(map(len, answers))
+    start, after = (-(-max(map(len, some)) // GRID) * GRID for some in (prompts, answers))
     out = Layout.empty(len(rows), start + after, pad)
     for line, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         out.place(line, start - len(prompt), 1, prompt, answer)

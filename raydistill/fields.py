@@ -65,6 +65,7 @@ class Field:
     """What all fields share; a kind adds `normalise` and, where credit is not 0 or 1, `_credit`."""
 
     kind: ClassVar[str] = ""
+    snaps: ClassVar[bool] = False  # a pointer at a part of a phrase means the phrase
     name: str
     nullable: bool = False
     weight: float = 1.0
@@ -235,6 +236,7 @@ class Amount(Number):
     """A number with its scale, read from words too: "$2 billion" is "2000000000"."""
 
     kind: ClassVar[str] = "amount"
+    snaps: ClassVar[bool] = True
 
     def normalise(self, value: Any, text: str | None = None) -> Value:
         said = amounts.read(value) if isinstance(value, str) else None
@@ -338,6 +340,7 @@ class Edge(Date):
     """
 
     kind: ClassVar[str] = "edge"
+    snaps: ClassVar[bool] = True
     over: bool = False
 
     def normalise(self, value: Any, text: str | None = None) -> Value:

@@ -190,6 +190,8 @@ class Compact:
             return field.normalise(reader.date(token)), None
         if isinstance(field, Span | Date | Number) and _POSITION.fullmatch(token):
             start, end = self._pointed(token, reader.take(), source)
+            if field.snaps:
+                return snapped(field, start, end, source.text)
             value = field.read(source.text[start:end], source.text)
             verbatim = value == source.text[start:end] or not isinstance(field, Span)
             return value, ((start, end) if verbatim else None)
@@ -258,6 +260,26 @@ def _first_pointed(
             if last < len(offsets) and offsets[last][1] == end:
                 return first, last
     return None
+
+
+def snapped(field: Field, start: int, end: int, text: str) -> tuple[Value, tuple[int, int]]:
+    """What the characters state, or else the phrase that shares most with them; and where it is.
+
+    A student that points at a part of "from May to October 2020" means all of it.
+    """
+    try:
+        return field.read(text[start:end], text), (start, end)
+    except AnswerError:
+        places = [one for one in field.mentions(text) if one[0] < end and start < one[1]]
+        longest = [
+            (low, high)
+            for low, high in places
+            if not any(a <= low and high <= b and (a, b) != (low, high) for a, b in places)
+        ]
+        if not longest:
+            raise
+        low, high = max(longest, key=lambda one: min(end, one[1]) - max(start, one[0]))
+        return field.read(text[low:high], text), (low, high)
 
 
 def whole(text: str, start: int, end: int) -> tuple[int, int]:

@@ -54,6 +54,16 @@ def test_a_range_no_rule_reads_is_written_as_year_month_and_day():
     assert target.decode(written, source) == answer
 
 
+def test_pointing_at_a_part_of_a_phrase_means_the_phrase():
+    text = "[2019-07-04] Did Acme grow from May to October 2018?"
+    target, source = _written("query_dates", text)
+    words = {text[start:end]: at for at, (start, end) in enumerate(source.offsets)}
+    low, high = words["to"], words["to"]
+    pointed = [f"<p{low}>", f"<p{high}>"]
+    (record,) = target.decode([*pointed, *pointed], source).records
+    assert record == {"start": "2018-05-01", "end": "2018-10-01"}
+
+
 def test_pointing_at_words_that_are_no_range_is_an_error_with_a_code():
     target, source = _written("query_dates", QUESTION)
     with pytest.raises(AnswerError, match="bad_date"):

@@ -56,7 +56,7 @@ class Chaos:
     dsn: str
     opened: Release
     kinds: dict[str, int]
-    random: random.Random = field(default_factory=lambda: random.Random(0))
+    dice: random.Random = field(default_factory=lambda: random.Random(0))
     done: Counter[str] = field(default_factory=Counter)
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
@@ -88,7 +88,7 @@ class Chaos:
 
     def strike(self) -> None:
         """Kills something at random that is there."""
-        kind = self.random.choices(list(self.kinds), list(self.kinds.values()))[0]
+        kind = self.dice.choices(list(self.kinds), list(self.kinds.values()))[0]
         if self._killed(kind):
             self.done[kind] += 1
 
@@ -97,7 +97,7 @@ class Chaos:
         if kind == "postgres":
             home = Path(json.loads((self.root / "postgres/server.json").read_text())["home"])
             os.kill(int((home / "data/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-            time.sleep(self.random.random())
+            time.sleep(self.dice.random())
             pgserver.start(self.root / "postgres")
             return True
         if kind == "connection":
@@ -113,7 +113,7 @@ class Chaos:
         victims = [pid for pid, name in _family(self.process.pid) if _is(kind, name)]
         if not victims:
             return False
-        os.kill(self.random.choice(victims), signal.SIGKILL)
+        os.kill(self.dice.choice(victims), signal.SIGKILL)
         return True
 
     def _cut(self) -> bool:
@@ -219,7 +219,7 @@ def _round(chaos: Chaos, kills: int) -> None:
         now = chaos.written()
         if now != seen and now >= 0:  # it gets on: a strike now hits something at work
             seen, since = now, time.monotonic()
-            time.sleep(0.5 * chaos.random.random())
+            time.sleep(0.5 * chaos.dice.random())
             if sum(chaos.done.values()) < kills and chaos.process.poll() is None:
                 chaos.strike()
         elif time.monotonic() - since > _START_S:  # Ray itself hangs now and then: kill and go on

@@ -45,7 +45,13 @@ class Config(train.Config):
 
 def run(config: Config) -> list[dict[str, Any]]:
     """Writes curve.json and curve.html to `config.out` and prints them; one point a share."""
-    data = dataset.open_(Path(config.dataset))
+    data = dataset.open_(Path(config.dataset), only=config.only)
+    if data.others:
+        raise SetupError(
+            f"{config.dataset} is a mixture of tasks",
+            expected="a dataset of one task",
+            todo="draw the curve of each task's own dataset",
+        )
     rows = data.table(config.split).slice(0, config.test_rows)
     if not len(rows):
         raise SetupError(f"the {config.split} split is empty", todo="raise split.test")

@@ -34,10 +34,28 @@ def made(tiny, tmp_path_factory):
             slices=str(slices),
             master=str(tiny.folder / "extractor"),
             readings={"the teacher again": str(second)},
+            ceiling={"event_type": 0.878, "skip": 0.96},
+            curve=str(_curve(folder / "curve.json")),
             draws=200,
             threads=1,
         )
     ), folder / "report"
+
+
+def _curve(file):
+    rate = {"value": 0.5, "low": 0.4, "high": 0.6}
+    points = [{"share": s, "rows": int(1000 * s), "f1": rate, "agreement": rate} for s in (0.5, 1)]
+    file.write_text(json.dumps({"points": points}))
+    return file
+
+
+def test_the_ceiling_stands_beside_the_fields_it_is_known_of(made):
+    report, folder = made
+    page = (folder / "report.html").read_text()
+    assert "87.8%" in page
+    assert "teacher with himself" in page
+    assert 0 <= report["sides"]["student"]["whole_record"] <= 1
+    assert "Would more labels help?" in page
 
 
 def test_the_waterfall_falls_and_its_intervals_hold_its_rates(made):

@@ -20,9 +20,9 @@ TASK = TASKS["filing_events"]
 
 @pytest.fixture(scope="module")
 def rows():
-    """Sentences of 20 demo filings with the teacher's answers, one in ten with events."""
+    """20,000 sentences of demo filings with the teacher's answers, one in ten with events."""
     made = world(
-        seed=5, filings=20, companies=20, sentences_per_filing=250,
+        seed=5, filings=20, companies=20, sentences_per_filing=1000,
         event_share=0.1, keyword_share=0.2, unread=0.0,
     )  # fmt: skip
     said = {}
@@ -34,6 +34,7 @@ def rows():
         one = {"id": row["sentence_id"], "group": row["filing_id"], "task": TASK.name}
         one |= {"text": row["sentence"], "answer": TASK.render(answer), "weight": 1.0}
         table.append(one | {"keep": bool(answer.records), "form": "10-K", "year": 2020})
+    assert 15_000 < len(table) < 25_000
     return pa.Table.from_pylist(table, schema=dataset.SCHEMA)
 
 

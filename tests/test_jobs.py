@@ -48,7 +48,7 @@ def test_an_unknown_task_names_those_there_are(fails):
 
 def test_a_missing_dataset_student_or_release_says_which_verb_makes_it(fails):
     assert "run build" in fails("train")
-    assert "run build" in fails("publish")
+    assert "run train" in fails("publish")
     assert "run build" in fails("evaluate")
     assert "run publish" in fails("backfill")
 

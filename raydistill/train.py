@@ -79,23 +79,26 @@ def run(config: Config) -> Path:
     if (out / STUDENT).is_file() and card(out).training.get("digest") == digest:
         print(f"train: {out} is already this student, nothing to do")
         return out
-    watch = Watch(_beside(out, "watch"))
-    if config.workers == 0:
-        _teach(config, _alone(config), lambda line, _: watch(line), None)
-    else:
-        crew = trainer.Crew(
-            name=digest,
-            workers=config.workers,
-            threads=config.threads,
-            gpu=config.gpu,
-            max_failures=config.max_failures,
-            storage=_beside(out, "checkpoints"),
-            log=_beside(out, "log.jsonl"),
-        )
-        trainer.train(partial(_teach, config), crew, watch)
-    _finish(config, digest, data)
-    watch.finish(out)
+    with Watch(_beside(out, "watch")) as watch:
+        if config.workers == 0:
+            _teach(config, _alone(config), lambda line, _: watch(line), None)
+        else:
+            trainer.train(partial(_teach, config), _crew(config, digest, out), watch)
+        _finish(config, digest, data)
+        watch.finish(out)
     return out
+
+
+def _crew(config: Config, digest: str, out: Path) -> trainer.Crew:
+    return trainer.Crew(
+        name=digest,
+        workers=config.workers,
+        threads=config.threads,
+        gpu=config.gpu,
+        max_failures=config.max_failures,
+        storage=_beside(out, "checkpoints"),
+        log=_beside(out, "log.jsonl"),
+    )
 
 
 def _beside(out: Path, suffix: str) -> Path:

@@ -14,11 +14,16 @@ class Watch:
     """Takes a run's Progress lines, in order; `folder` gets its event files while it runs."""
 
     def __init__(self, folder: Path) -> None:
-        from tensorboardX import SummaryWriter
-
         self.folder = folder
-        self.writer: Any = SummaryWriter(str(folder), write_to_disk=True)
+        self.writer: Any = None
         self.lines: dict[int, Progress] = {}
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
 
     def __call__(self, line: Progress) -> None:
         """Prints a line and adds it to the event file; a step seen before is only kept once."""
@@ -26,6 +31,10 @@ class Watch:
         self.lines[line.step] = line
         if known:
             return
+        if self.writer is None:
+            from tensorboardX import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.folder))
         agreement = f"  agreement {line.agreement:.1%}" if line.agreement >= 0 else ""
         print(
             f"step {line.step}/{line.steps}  loss {line.loss:.3f}{agreement}"
@@ -41,6 +50,8 @@ class Watch:
 
     def finish(self, student: Path) -> None:
         """Puts the event files, the lines and a plot of them into the student's folder."""
+        if self.writer is None:
+            return
         self.writer.close()
         into = student / "watch"
         shutil.rmtree(into, ignore_errors=True)

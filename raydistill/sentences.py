@@ -138,7 +138,8 @@ def _word_before(text: str, start: int, mark: int) -> str:
 
 
 _GAP = re.compile(r" {4,}")
-_RULE = re.compile(r"(?:- )?[-_=]{4,}")
+# `(?:- )?[-_=]{4,}`, said so that `re` skips to the first of its characters.
+_RULE = re.compile(r"[-_=](?:(?<=-) [-_=]{4,}|[-_=]{3,})")
 _TABLE_GAP = re.compile(r" {2,}")
 _HANGING = _words("the a an of and or to in as by with for from on at that which its their our")
 """No line ends for good in one of these."""
@@ -152,6 +153,8 @@ _LIST_START = re.compile(
     _BULLET.pattern + r"|\(?[0-9]{1,2}[.)]\s|\([a-z0-9]{1,4}\)"
     r"|(?:[a-z]|[ivx]{1,5})[.)]\s|(?:item|exhibit|section|article|note)\s+[0-9]"
 )
+# No list begins with these letters, but for a single one of them: of `item`, `ii.`, `o` and so on.
+_NO_LIST = frozenset("bcdfghjklmpqrtuwyzBCDFGHJKLMPQRTUWYZ")
 _PAGE_TAG = re.compile(r"<PAGE>[ \t]*(?:[-\w]{1,6}[ \t]*(?=\n))?", re.IGNORECASE)
 _TABLE_TAG = re.compile(r"</?(?:TABLE|CAPTION|S|C|FN|F\d+|BTB)>", re.IGNORECASE)
 _PAGE_LINE = re.compile(
@@ -164,9 +167,21 @@ _PAGE_LINE = re.compile(
 _NUMBER = re.compile(r"(?i)[\s$€£¥()\[\],.%\d—–\-*†+/x:]*(?:n/?a|n/?m|bps|nil)?[\s)%*]*")
 
 
+_PAGE_CHARS = 60
+_RULED = "-–—_=*| "
+
+
 def _is_page_mark(line: str) -> bool:
     """Whether a line holds no more than a page number, a rule, a bullet or a contents link."""
-    return _PAGE_LINE.fullmatch(line) is not None
+    prose = (  # what no page mark is, without the pattern: it took a fifth of the time
+        len(line) > _PAGE_CHARS
+        and line[0].isalnum()
+        and line[-1] not in _RULED
+        and "|" not in line
+        and "   " not in line
+        and "\t" not in line
+    )
+    return not prose and _PAGE_LINE.fullmatch(line) is not None
 
 
 def row_text(cells: list[str]) -> str:
@@ -271,6 +286,9 @@ def _physical_lines(text: str) -> list[_Line]:
 def _line(raw: str, blank: int, broken: bool, table: int) -> _Line:
     body = raw.lstrip()
     indent = len(raw) - len(body)
+    if ("  " if table else "    ") not in body:
+        text = " ".join(body.split())
+        return _Line(text, indent, len(raw), [text], indent, blank, broken, table)
     cells = (_TABLE_GAP if table else _GAP).split(body)
     last_column = len(raw) - len(cells[-1])
     cells = [" ".join(cell.split()) for cell in cells]
@@ -291,6 +309,12 @@ def _aligned(previous: _Line, line: _Line) -> bool:
     return below and previous.last_column > previous.indent and line.blank == 0
 
 
+def _starts_list(text: str) -> bool:
+    """Whether a bullet, a number or a letter of a list begins the line."""
+    prose = text[:1] in _NO_LIST and text[1:2] not in ".)"
+    return not prose and _LIST_START.match(text) is not None
+
+
 def _joins(previous: _Line, line: _Line, width: int) -> bool:
     """Whether `line` goes on with what `previous` began."""
     first_word = line.text.split(" ", 1)[0]
@@ -302,10 +326,9 @@ def _joins(previous: _Line, line: _Line, width: int) -> bool:
         return False
     full = previous.edge + 1 + len(first_word) > width - 10
     ended = previous.text[-1] in ".!?:;"
-    listed = _LIST_START.match(previous.text) is not None
+    listed = _starts_list(previous.text)
     loose = ended or not full or previous.text.endswith((",", " and", " or"))
-    listing = _BULLET.match(line.text) or (loose and _LIST_START.match(line.text))
-    if line.table or listing:
+    if line.table or (_starts_list(line.text) and (loose or _BULLET.match(line.text))):
         return False
     if previous.text.isupper() != line.text.isupper() and not (full and line.edge < width - 20):
         return False

@@ -10,7 +10,7 @@ from typing import Any
 
 from raydistill import pgserver, postgres, release
 from raydistill.bench import backfill
-from raydistill.bench.simulation import Costs, knee, rate
+from raydistill.bench.simulation import Costs, knee, of_linear, rate
 from raydistill.corpus.stages import CascadeOf, Work, loop
 from raydistill.scale import Form, ScaleConfig
 
@@ -86,7 +86,7 @@ def _through(actors: int) -> backfill.Way:
 
 def _simulated(costs: Costs, most: int) -> dict[str, Any]:
     """Shares of a linear speed-up at more and more cores, and the days of a large corpus."""
-    shares = {n: rate(costs, n, SERVER_CORES) * costs.core / (n * costs.sentences) for n in CORES}
+    shares = {n: of_linear(costs, n, SERVER_CORES, chunks=max(20, 400 // n)) for n in CORES}
     limits = costs.limits(1000, SERVER_CORES)
     at = rate(costs, 1000, SERVER_CORES)
     return {

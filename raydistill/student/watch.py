@@ -65,6 +65,7 @@ class Watch:
 
 def _plot(lines: list[Progress], file: Path) -> None:
     """Loss, and where it was measured the agreement on validation, by step; an SVG."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.5), layout="constrained")
@@ -78,4 +79,5 @@ def _plot(lines: list[Progress], file: Path) -> None:
         right.plot([line.step for line in seen], [line.agreement for line in seen], color="#b5651d")
         right.set_ylabel("agreement on validation", color="#b5651d")
         right.set_ylim(0, 1)
-    figure.savefig(file, metadata={"Date": None})
+    with rc_context({"svg.fonttype": "none"}):  # text stays text
+        figure.savefig(file, metadata={"Date": None})

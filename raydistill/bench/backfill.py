@@ -158,7 +158,13 @@ def _figures(
     plain = CascadeOf(path, threads)
     few = max(3, filings // 5)
     ray = ran(dsn, made, plain, filings, _through_ray(threads))
-    bare = ran(dsn, made, plain, filings, loop)
+    here: list[Any] = []
+
+    def kept() -> Stage:
+        here.append(plain())
+        return here[0]
+
+    bare = ran(dsn, made, kept, filings, loop)
     every = ran(dsn, made, NoCascade(path, threads), 2, loop)
     total = sum(ray.stages.values()) or 1.0
     figures: dict[str, Any] = {
@@ -174,6 +180,7 @@ def _figures(
             for name, s in ray.stages.items()
         },
         "agreement": round(_f1(ray.events, truth, strange), 4),
+        "skip_cache_hit_rate": round(here[0].steps[1].stage.recent.hit_rate, 3),
         "bare_events_differ": sum(
             ((ray.events - bare.events) + (bare.events - ray.events)).values()
         ),

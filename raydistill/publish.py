@@ -141,6 +141,12 @@ def run(config: Config) -> Release:
 
 def _mixture(config: Config, data: Dataset) -> Release:
     """The release of a student of several tasks: without prefilter and skip."""
+    if config.formats:
+        raise SetupError(
+            f"quantisation={config.quantisation}, formats={config.formats} for several tasks",
+            expected="one format",
+            todo="set quantisation=int8 or another, and formats=[]",
+        )
     return publishing.publish(
         data,
         Path(config.extractor),

@@ -7,7 +7,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydistill import engine
-from raydistill.stages.glance import Glance
 from raydistill.stages.recent import Recent
 from raydistill.tokenizer import Tokenizer
 
@@ -15,15 +14,13 @@ from raydistill.tokenizer import Tokenizer
 class Skip:
     """Adds `skip_score`, the probability of an event, and drops rows below `threshold`.
 
-    Rows without text (markers, rows that already failed) pass with a null score. A glance, where
-    the folder has one, drops what it is sure of before the classifier reads it; a sentence that
-    was scored lately is not scored again.
+    Rows without text (markers, rows that already failed) pass with a null score. A sentence
+    that was scored lately is not scored again.
     """
 
     def __init__(self, folder: Path, *, threshold: float, threads: int, max_input: int) -> None:
         self.threshold = threshold
         self.tokenizer = Tokenizer.load(folder)
-        self.glance = Glance.load(folder)
         self.recent: Recent[np.float32] = Recent()
         self.scorer = engine.SkipScorer(folder, threads=threads, max_input=max_input)
 
@@ -47,11 +44,4 @@ class Skip:
         return batch.append_column("skip_score", pa.array(column, pa.float32(), mask=mask))
 
     def _scores(self, texts: list[str]) -> NDArray[np.float32]:
-        """The classifier's probabilities; 0 where the glance is sure that there is no event."""
-        ids = self.tokenizer.batch_ids(texts)
-        if self.glance is None:
-            return self.scorer(ids)
-        seen = np.flatnonzero(self.glance.keep(ids))
-        out = np.zeros(len(ids), np.float32)
-        out[seen] = self.scorer([ids[at] for at in seen])
-        return out
+        return self.scorer(self.tokenizer.batch_ids(texts))

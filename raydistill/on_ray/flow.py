@@ -17,7 +17,7 @@ from raydistill.scale import PARTS, SLIVER, Form, Plan, Pool, ScaleConfig, clust
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-_MEASURED = 2  # chunks that service times are measured on
+_MEASURED = 3  # chunks that service times are measured on, the first to warm up
 
 
 def flow(work: Work, chunks: list[list[str]], plan: Plan, *, steps: Steps = FORWARD) -> "Dataset":

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from raydistill import engine
 from raydistill.stages.recent import Recent
@@ -21,7 +20,7 @@ class Skip:
     def __init__(self, folder: Path, *, threshold: float, threads: int, max_input: int) -> None:
         self.threshold = threshold
         self.tokenizer = Tokenizer.load(folder)
-        self.recent: Recent[np.float32] = Recent()
+        self.recent: Recent[float] = Recent()
         self.scorer = engine.SkipScorer(folder, threads=threads, max_input=max_input)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -43,5 +42,5 @@ class Skip:
         mask = np.isnan(column)
         return batch.append_column("skip_score", pa.array(column, pa.float32(), mask=mask))
 
-    def _scores(self, texts: list[str]) -> NDArray[np.float32]:
-        return self.scorer(self.tokenizer.batch_ids(texts))
+    def _scores(self, texts: list[str]) -> list[float]:
+        return self.scorer(self.tokenizer.batch_ids(texts)).tolist()

@@ -28,7 +28,7 @@ check: setup
 
 # The site, into site/; a page or link that is wrong fails it.
 docs: setup
-	.venv/bin/pip install --quiet '.[docs]'
+	.venv/bin/pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet --config-file .ci/mkdocs.yml
 
 # A wheel in an empty environment, run from another folder. RUN='demo world.filings=200' goes the way.
@@ -42,7 +42,7 @@ wheel: setup
 
 # Known holes of what is installed; asks the advisory database, so it needs the network.
 audit: setup
-	.venv/bin/pip install --quiet '.[audit]'
+	.venv/bin/pip install --quiet --editable '.[audit]'
 	.venv/bin/pip-audit --skip-editable
 
 clean:

@@ -69,7 +69,8 @@ def _read(sentences: Any, filings: list[str]) -> pa.Table:
 def service(work: Work, chunks: list[list[str]]) -> dict[str, float]:
     """Core-seconds of read, parts and commit for PER sentences, measured over chunks; no writing.
 
-    The first chunk only warms up, where there are others. The commit is taken for the making of its rows and as much again for the transaction.
+    The first chunk only warms up, where there are others. The commit is taken for the making of
+    its rows and as much again for the transaction.
     """
     opened = release.verify(Path(work.release))
     task = release.task_of(Path(work.release))

@@ -17,7 +17,7 @@ PARTS = {"release": "one", "source": "parquet here"}
 
 @pytest.fixture
 def file(tmp_path):
-    made = world(seed=11, filings=12, companies=6, sentences_per_filing=60, event_share=0.2)
+    made = world(seed=11, filings=12, companies=20, sentences_per_filing=150, event_share=0.1)
     pq.write_table(made.sentences, tmp_path / "in.parquet", row_group_size=200)
     return tmp_path / "in.parquet"
 

@@ -35,18 +35,21 @@ class TooMany(RaydistillError):
     """So many sentences of a chunk fail that the fault is not theirs."""
 
 
-def run(cascade: Callable[[], Stage], batch: pa.Table) -> pa.Table:
-    """The cascade's output for a chunk; what kills its process is alone in error rows."""
+def run(cascade: Callable[[], Stage], batch: pa.Table, *, most: int = MOST) -> pa.Table:
+    """The cascade's output for a chunk; what kills its process is alone in error rows.
+
+    Raises TooMany where that befalls more than `most` sentences.
+    """
     with Child(cascade) as child:
-        done = list(_run(child, batch, [0]))
+        done = list(_run(child, batch, [most]))
         table = pa.concat_tables(done, promote_options="permissive")
-    return _merged(table)
+    return merged(table)
 
 
 def read(sentences: Sentences, filings: list[str]) -> pa.Table:
     """The chunk of these filings; a file that kills its reader is one error row."""
     with Child(_ReaderOf(sentences)) as child:
-        return pa.concat_tables(_read(child, filings, [0]))
+        return pa.concat_tables(_read(child, filings, [MOST]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +60,20 @@ class _ReaderOf:
         return self.sentences.read
 
 
-def _read(child: "Child", filings: list[str], bad: list[int]) -> Iterator[pa.Table]:
+def _read(child: "Child", filings: list[str], left: list[int]) -> Iterator[pa.Table]:
     outcome = child(filings) if len(filings) > 1 else child.twice(filings)
     if not isinstance(outcome, str):
         yield outcome
     elif len(filings) > 1:
         for start in range(0, len(filings), _step(len(filings))):
-            yield from _read(child, filings[start : start + _step(len(filings))], bad)
+            yield from _read(child, filings[start : start + _step(len(filings))], left)
     else:
-        _count(bad, outcome)
+        _count(left, outcome)
         row = {"filing_id": filings[0], "id": f"{filings[0]}#", "error": outcome}
         yield pa.concat_tables([pa.Table.from_pylist([row], SENTENCES), markers(filings)])
 
 
-def _run(child: "Child", batch: pa.Table, bad: list[int]) -> Iterator[pa.Table]:
+def _run(child: "Child", batch: pa.Table, left: list[int]) -> Iterator[pa.Table]:
     is_marker = pc.is_null(batch["id"])
     sentences = batch.filter(pc.invert(is_marker))
     alone = len(sentences) <= 1
@@ -78,19 +81,19 @@ def _run(child: "Child", batch: pa.Table, bad: list[int]) -> Iterator[pa.Table]:
     if not isinstance(outcome, str):
         yield outcome
     elif alone:
-        _count(bad, outcome)
+        _count(left, outcome)
         yield _dead(sentences, batch.filter(is_marker), outcome)
     else:
         for piece in _pieces(batch):
-            yield from _run(child, piece, bad)
+            yield from _run(child, piece, left)
 
 
-def _count(bad: list[int], outcome: str) -> None:
-    bad[0] += 1
-    if bad[0] > MOST:
+def _count(left: list[int], outcome: str) -> None:
+    left[0] -= 1
+    if left[0] < 0:
         raise TooMany(
-            f"more than {MOST} sentences of one chunk end with {outcome}: the release or this"
-            " machine is at fault, not the sentences\n  do: try the release on a few sentences"
+            f"too many sentences of one chunk end with {outcome}: the release or this machine is"
+            " at fault, not the sentences\n  do: try the release on a few sentences"
         )
 
 
@@ -128,7 +131,7 @@ def _dead(sentence: pa.Table, marks: pa.Table, code: str) -> pa.Table:
     return table
 
 
-def _merged(table: pa.Table) -> pa.Table:
+def merged(table: pa.Table) -> pa.Table:
     """One marker a filing, with the sum of its pieces' counts; seconds stay with the first."""
     is_marker = pc.is_null(table["id"])
     marks = table.filter(is_marker)

@@ -53,16 +53,18 @@ class ReadDead:
             wanted, pc.is_in(table["filing_id"], value_set=pa.array(whole, pa.string()))
         )
         keep = pc.or_(wanted, pc.is_null(table["id"]))
-        return with_facts(table.filter(keep), {"tried": sorted(tried)})
+        return with_facts(table.filter(keep), {"tried": tried})
 
 
-def _dead_letters(work: Work, filings: list[str]) -> set[str]:
+def _dead_letters(work: Work, filings: list[str]) -> dict[str, str]:
+    """The codes of these filings' dead letters, by sentence."""
     sink = _postgres(work)
     query = (
-        "SELECT sentence_id FROM raydistill.dead_letters WHERE release = %s AND filing_id = ANY(%s)"
+        "SELECT sentence_id, code FROM raydistill.dead_letters"
+        " WHERE release = %s AND filing_id = ANY(%s)"
     )
     rows = patiently(lambda: postgres.fetch(sink.dsn, query, [sink.name, filings]), work.patience_s)
-    return {row[0] for row in rows}
+    return dict(rows)
 
 
 def _postgres(work: Work) -> PostgresSink:
@@ -80,9 +82,29 @@ class RunDead:
         """The cascade's output; what dies again is an error row again."""
         if not len(batch):
             return batch
-        table = isolate.run(self.work.cascade, batch)
+        facts = facts_of(batch)
+        codes: dict[str, str] = facts["tried"]
+        # What came out of its stages with an error was counted then; the rest never was.
+        known = [one for one, code in codes.items() if code not in _UNCOUNTED and one[-1] != "#"]
+        counted = pc.is_in(batch["id"], value_set=pa.array(known, pa.string()))
+        parts = [self._run(batch, pc.invert(counted), counts=True)]
+        if pc.any(counted).as_py():
+            parts.append(self._run(batch, counted, counts=False))
         now, peak = memory_mib()
-        return with_facts(table, facts_of(batch) | {"rss_mib": now, "peak_mib": peak})
+        table = isolate.merged(pa.concat_tables(parts, promote_options="permissive"))
+        return with_facts(table, facts | {"rss_mib": now, "peak_mib": peak})
+
+    def _run(self, batch: pa.Table, some: pa.Array, *, counts: bool) -> pa.Table:
+        """The cascade's output for some rows and every marker, with counts or without."""
+        part = batch.filter(pc.or_(pc.fill_null(some, False), pc.is_null(batch["id"])))
+        table = isolate.run(self.work.cascade, part, most=len(part))  # they died before
+        for name in COUNTS if not counts else ():
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, name, pa.array([0] * len(table), pa.int32()))
+        return table
+
+
+_UNCOUNTED = (isolate.KILLED, isolate.FAILED)
 
 
 class CommitDead:
@@ -96,7 +118,7 @@ class CommitDead:
         work, sink = self.work, _postgres(self.work)
         task = release.task_of(Path(work.release))
         rows = events.rows(batch, task, abstain=work.abstain)
-        tried: list[str] = facts_of(batch).get("tried", [])
+        tried = list(facts_of(batch)["tried"])
 
         def act() -> int:
             with postgres.connect(sink.dsn) as connection, postgres.transaction(connection):
@@ -121,7 +143,7 @@ def _replace(
     found = postgres.fetch(
         connection,
         "DELETE FROM raydistill.dead_letters WHERE release = %s AND sentence_id = ANY(%s)"
-        " RETURNING sentence_id, filing_id, code",
+        " RETURNING sentence_id, filing_id",
         [sink.name, tried],
     )
     if len(found) != len(tried):
@@ -130,17 +152,15 @@ def _replace(
         connection, rows, release.task_of(Path(work.release)),
         {"release": sink.name, "run": sink.run},
     )  # fmt: skip
-    gone: dict[str, list[str]] = {}
-    for _, filing, code in found:
-        gone.setdefault(filing, []).append(code)
-    whole = {filing for sentence, filing, _ in found if sentence == f"{filing}#"}
+    gone: dict[str, int] = {}
+    for _, filing in found:
+        gone[filing] = gone.get(filing, 0) + 1
+    whole = {filing for sentence, filing in found if sentence == f"{filing}#"}
     for row in rows.ledger.to_pylist():
         filing = row["filing_id"]
-        codes = gone.get(filing, [])
-        row["dead_letters"] -= len(codes)
-        # What never came out of its stages was counted as a sentence, no further.
-        uncounted = COUNTS[1:] if {*codes} <= {isolate.KILLED, isolate.FAILED} else ()
-        names = [*_ALWAYS, *(COUNTS if filing in whole else uncounted)]
+        row["dead_letters"] -= gone.get(filing, 0)
+        # A sentence was counted when it died; a file that was never read had none.
+        names = [*_ALWAYS, *(COUNTS if filing in whole else COUNTS[1:])]
         changes = ", ".join(f"{name} = {name} + %s" for name in names)
         postgres.fetch(
             connection,

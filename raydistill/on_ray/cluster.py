@@ -15,6 +15,8 @@ def start(*, cpus: int | None = None) -> None:
     other busy process.
     """
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # A thread that still waits for rows after the end must not start a second cluster.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
 
     if ray.is_initialized():

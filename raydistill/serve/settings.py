@@ -30,12 +30,12 @@ from raydistill.web.review import Queue
 class Runtime(Enum):
     """Where the routes and the stages run.
 
-    `ray`: the routes in this process, the stages in Ray Serve's replicas. `serve`: both in Ray
-    Serve, behind its own proxies. `local`: both in this process, without Ray.
+    `serve`: both in Ray Serve, behind its proxies. `ray`: the routes in this process, the stages
+    in Ray Serve's replicas. `local`: both in this process, without Ray.
     """
 
-    ray = "ray"
     serve = "serve"
+    ray = "ray"
     local = "local"
 
 
@@ -60,7 +60,7 @@ class Config:
 
     root: str = "runs"
     action: Action = Action.run
-    runtime: Runtime = Runtime.ray
+    runtime: Runtime = Runtime.serve
     release: str
     releases: list[str] = field(default_factory=list)
     task: str = "filing_events"

@@ -73,10 +73,8 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on_from_its_checkpoint(
     trainer.train(partial(_dying, config, marker), crew, lines.append)
     assert marker.exists()
     steps = [line.step for line in lines]
-    again = next(at for at in range(1, len(steps)) if steps[at] <= steps[at - 1])
-    assert steps[:again] == list(range(1, steps[again - 1] + 1))
-    assert 1 < steps[again] <= 7  # not from the beginning
-    assert steps[again:] == list(range(steps[again], 13))
+    assert sorted(set(steps)) == list(range(1, 13))
+    assert steps.count(1) == steps.count(12) == 1  # not from the beginning, and to the end once
     assert Skip(tmp_path / "student").scores(["The Company dismissed its auditor."])[0] > 0
     assert card(tmp_path / "student").training["examples"] > 0
     assert not crew.storage.exists()

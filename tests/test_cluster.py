@@ -23,7 +23,7 @@ EVENTS = "SELECT sentence_id, ordinal, event_type, subject, object FROM raydisti
 def test_a_submitted_backfill_loses_nothing_when_its_node_dies(database, tiny, tmp_path):
     from raydistill.bench.cluster import committed, until, working_dir
 
-    write(world(seed=11, filings=60, companies=20, sentences_per_filing=100), database)
+    write(world(seed=11, filings=40, companies=20, sentences_per_filing=60), database)
     with Nodes(2, cpus=1) as nodes:
         job = nodes.submit(
             working_dir(tmp_path / "code"), "python", "jobs/backfill.py", f"root={tmp_path}",
@@ -32,9 +32,9 @@ def test_a_submitted_backfill_loses_nothing_when_its_node_dies(database, tiny, t
         )  # fmt: skip
         until(lambda: committed(database) >= 3, job)
         nodes.kill_one_with("MapWorker")
-        assert committed(database) < 60
+        assert committed(database) < 40
         finished(job)
-    assert committed(database) == 60
+    assert committed(database) == 40
     named = SourceConfig().sentences
     sentences = PostgresSentences(database, named.table, named.columns)
     table = Cascade(tiny.release.folder, threads=1)(

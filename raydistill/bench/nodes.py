@@ -57,7 +57,7 @@ class Nodes:
 
     def __exit__(self, *_: object) -> None:
         for one in [*self.workers, *([self.head] if self.head else [])]:
-            _end(one, signal.SIGTERM)
+            _end(one)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self) -> None:
@@ -74,16 +74,20 @@ class Nodes:
         own["PATH"] = f"{RAY.parent}{os.pathsep}{own.get('PATH', '')}"
         quiet = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
         self.started += 1
-        log = (self.folder / f"start-{self.started}.log").open("wb")
-        return subprocess.Popen(
-            [
-                str(RAY), "start", "--block", *options, "--node-ip-address=127.0.0.1",
-                f"--object-store-memory={_STORE_MIB << 20}", "--dashboard-agent-listen-port=0",
-                "--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats",
-            ],
-            env={**own, **quiet, **self.token}, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
+        command = [
+            str(RAY), "start", "--block", *options, "--node-ip-address=127.0.0.1",
+            f"--object-store-memory={_STORE_MIB << 20}", "--dashboard-agent-listen-port=0",
+            "--min-worker-port=0", "--max-worker-port=0", "--disable-usage-stats",
+        ]  # fmt: skip
+        with (self.folder / f"start-{self.started}.log").open("wb") as log:
+            return subprocess.Popen(
+                command,
+                env={**own, **quiet, **self.token},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def _get(self, path: str) -> Any:
         """The head's answer as JSON; None where it gives none."""
@@ -107,7 +111,7 @@ class Nodes:
         """Kills the worker node on which a process of this name runs, with all that is on it."""
         for one in self.workers:
             if any(process in name for name in _family(one.pid).values()):
-                _end(one, signal.SIGKILL)
+                _end(one)
                 self.workers.remove(one)
                 return
         raise SetupError(f"no worker node runs {process}")
@@ -178,15 +182,9 @@ def _family(pid: int) -> dict[int, str]:
     return out
 
 
-def _end(one: "subprocess.Popen[Any]", how: signal.Signals) -> None:
-    """Ends a node with all its processes, and waits until it is gone."""
-    family = _family(one.pid)
-    for pid in family:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, how)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        one.wait(15)
-    for pid in family:  # what did not listen
+def _end(one: "subprocess.Popen[Any]") -> None:
+    """Kills a node with all its processes, and waits until it is gone. It drains nothing."""
+    for pid in _family(one.pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     one.wait()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import ray.data
-from ray.exceptions import RayError
+from ray.exceptions import LocalRayletDiedError, RayError, RaySystemError
 
 from raydistill.corpus.parts import RunPart, service
 from raydistill.corpus.stages import FORWARD, Steps, Work
@@ -61,6 +61,10 @@ def lines(data: "Dataset") -> Iterator[dict[str, Any]]:
         for batch in cast("Iterator[pa.Table]", batches):
             for line in batch["line"].to_pylist() if "line" in batch.column_names else []:
                 yield json.loads(line)
+    except (LocalRayletDiedError, RaySystemError) as problem:
+        raise RaydistillError(
+            f"Ray ended under the run: {problem}\n  do: the same command goes on"
+        ) from problem
     except RayError as problem:
         raise _cause(problem) from problem
 

@@ -45,7 +45,8 @@ def _measured(dsn: str, made: release.Release, filings: int) -> tuple[dict[str, 
     cascade = CascadeOf(str(made.folder), 1)
     before = server_seconds(dsn)
     bare = backfill.ran(dsn, made, cascade, filings, loop)
-    server = (server_seconds(dsn) - before) / filings if before is not None else 0.0
+    after = server_seconds(dsn)
+    server = 0.0 if before is None or after is None else (after - before) / filings
     rates, driver = dict[int, float](), 0.0
     for actors in (1, 2):
         spent = time.process_time()

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.bench.load import closed, request
-from raydistill.bench.serve_whole import replicas
+from raydistill.bench.load import closed, replicas, request
 from raydistill.pipeline import Cascade
 from raydistill.release import MANIFEST
 from raydistill.serve.filing import result

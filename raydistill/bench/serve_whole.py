@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill import filings
-from raydistill.bench.load import Seen, closed
+from raydistill.bench.load import Seen, closed, replicas
 from raydistill.bench.serve import Bench, running
 from raydistill.errors import FilingError
 from raydistill.pipeline import Cascade
@@ -122,16 +122,3 @@ async def _killed(bench: Bench) -> dict[str, Any]:
         "killed": len(pids), "kill_back_s": back_s, "kill_answers": seen.statuses[200],
         "kill_503": seen.statuses[503], "kill_errors": seen.errors,
     }  # fmt: skip
-
-
-def replicas() -> list[int]:
-    """The processes of the cascade's replicas on this machine."""
-    found: list[int] = []
-    for folder in Path("/proc").iterdir():
-        try:
-            line = (folder / "cmdline").read_bytes() if folder.name.isdecimal() else b""
-        except OSError:
-            continue
-        if b"ServeReplica:raydistill:Student" in line:
-            found.append(int(folder.name))
-    return found

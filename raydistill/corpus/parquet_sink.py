@@ -139,15 +139,15 @@ class ParquetSink:
         with _locked(self._local(), "commit.lock"):
             if system.cat_file(f"{root}/driver").decode() != self.driver:
                 return 0  # another driver has the folder: what it found undone is its to write
-            if system.exists(f"{root}/ledger/{name}"):
-                return 0
-            for table, content in data.items():
-                self._write(f"{root}/{table}/{name}", content)
-            self._write(f"{root}/ledger/{name}", last)
+            new = not system.exists(f"{root}/ledger/{name}")
+            if new:
+                for table, content in data.items():
+                    self._write(f"{root}/{table}/{name}", content)
+                self._write(f"{root}/ledger/{name}", last)
         for one in self.begun():
             if one.chunk == chunk:
                 self.end(chunk, one.stage)
-        return len(filings)
+        return len(filings) if new else 0
 
     def account(self) -> dict[str, Any]:
         """What the run has written so far, from its ledger."""

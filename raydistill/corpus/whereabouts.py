@@ -31,7 +31,8 @@ def noted(sink: Sink, chunk: str, *, every_s: float = EVERY_S) -> Generator[None
 
 def stage(thread: int) -> str:
     """The innermost file of a stage, or of ours, that a thread is in."""
-    frame = sys._current_frames().get(thread)  # what faulthandler prints, as objects
+    # What faulthandler prints, as objects; public for all its underscore.
+    frame = sys._current_frames().get(thread)  # pyright: ignore[reportPrivateUsage]
     ours = "raydistill"
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))

@@ -26,11 +26,12 @@ def nodes(patience_s: float = 60.0) -> list[Node]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     live = [node for node in ray.nodes() if node["Alive"]]
+    asked = ray.remote(_versions)
     # No CPU is asked for: a busy cluster answers, too.
-    asked = ray.remote(_versions).options(num_cpus=0)
     waits: list[Any] = [
         asked.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            num_cpus=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         ).remote()
         for node in live
     ]

@@ -83,8 +83,9 @@ def run(config: Config) -> list[dict[str, Any]]:
 
 
 def _training(config: Config, part: Dataset, student: Path) -> train.Config:
-    given = {one.name: getattr(config, one.name) for one in fields(train.Config)}
-    return train.Config(**{**given, "dataset": str(part.folder), "out": str(student)})
+    given: dict[str, Any] = {one.name: getattr(config, one.name) for one in fields(train.Config)}
+    given["dataset"], given["out"] = str(part.folder), str(student)
+    return train.Config(**given)
 
 
 def subset(data: Dataset, folder: Path, share: float, seed: int) -> Dataset:

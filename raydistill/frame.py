@@ -49,8 +49,9 @@ class Frame:
 
 def frame(spec: Mapping[str, Any]) -> Frame:
     """The frame of a `spec()`."""
-    values = dict(spec)
-    return Frame(**values | {"before": tuple(values["before"]), "after": tuple(values["after"])})
+    values: dict[str, Any] = dict(spec)
+    values |= {"before": tuple(values["before"]), "after": tuple(values["after"])}
+    return Frame(**values)
 
 
 def scratch(kind: str) -> Frame:

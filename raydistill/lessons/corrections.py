@@ -140,7 +140,10 @@ def apply(table: pa.Table, corrections: Corrections) -> tuple[pa.Table, list[str
     if not places:
         return table, []
     said = [one for one in found if one is not None]
-    new = {"answer": [one.answer for one in said], "keep": [one.keep for one in said]}
+    new: dict[str, list[Any]] = {
+        "answer": [one.answer for one in said],
+        "keep": [one.keep for one in said],
+    }
     if "records" in table.column_names:
         new["records"] = [one.records for one in said]
     for name, values in new.items():

@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def train(teach: Teach, crew: Crew, watch: Callable[[Progress], None]) -> None:
         scaling_config=ray.train.ScalingConfig(
             num_workers=crew.workers,
             use_gpu=crew.gpu,
-            resources_per_worker={"CPU": crew.threads, **({"GPU": 1} if crew.gpu else {})},
+            resources_per_worker=_resources(crew),
         ),
         run_config=ray.train.RunConfig(
             name=crew.name,
@@ -76,7 +76,11 @@ def train(teach: Teach, crew: Crew, watch: Callable[[Progress], None]) -> None:
     shutil.rmtree(crew.storage, ignore_errors=True)
 
 
-def _refuse_missing(crew: Crew, resources: dict[str, float]) -> None:
+def _resources(crew: Crew) -> dict[str, float]:
+    return {"CPU": crew.threads, **({"GPU": 1} if crew.gpu else {})}
+
+
+def _refuse_missing(crew: Crew, resources: Mapping[str, Any]) -> None:
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
     if crew.gpu and gpus < crew.workers:
         raise SetupError(

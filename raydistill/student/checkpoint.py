@@ -118,4 +118,6 @@ def restore(folder: Path, model: nn.Module, optimisers: Optimisers) -> tuple[Pla
         torch.cuda.set_rng_state_all(state["cuda_rng"])
     if optimisers.scaler is not None and "scaler" in state:
         optimisers.scaler.load_state_dict(state["scaler"])
-    return Place(*state["place"]), Best(*state["best"], state["best_weights"])
+    agreement, step, waited = state["best"]
+    best = Best(agreement, step, waited, state["best_weights"])
+    return Place(*state["place"]), best

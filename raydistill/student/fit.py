@@ -6,7 +6,7 @@ validated, it ends at its best agreement with the teacher, not at its lowest los
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,11 +210,16 @@ def _checkpoint_gradients(model: nn.Module) -> None:
     inner: Any = getattr(model, "encoder", model) if hasattr(model, "head") else model
     if hasattr(inner, "enable_input_require_grads"):
         inner.enable_input_require_grads()  # else a frozen base gives adapters no gradient
-    inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # transformers 5.23 gives it a new name.
+    enable = getattr(inner, "activation_checkpointing_enable", None)
+    if enable is None:
+        inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
 
 @contextmanager
-def _memory(config: FitConfig) -> Iterator[None]:
+def _memory(config: FitConfig) -> Generator[None]:
     """Turns an allocation that failed into advice."""
     try:
         yield

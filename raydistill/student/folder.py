@@ -130,5 +130,6 @@ def card(folder: Path) -> Card:
 def shape(one: Card) -> Shape:
     """The shape a student was made in."""
     known = {field.name for field in fields(Shape)}
-    values = {name: value for name, value in one.shape.items() if name in known}
-    return Shape(**values | {"kind": Kind(one.shape["kind"])})
+    values: dict[str, Any] = {k: value for k, value in one.shape.items() if k in known}
+    values["kind"] = Kind(one.shape["kind"])
+    return Shape(**values)

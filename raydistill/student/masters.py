@@ -91,7 +91,8 @@ class Extractor:
         torch.set_num_threads(threads)
         no_bars()
         kind = AutoModelForCausalLM if frame.kind == DECODER else AutoModelForSeq2SeqLM
-        model = kind.from_pretrained(folder, dtype=torch.float32).to(torch.device(device)).eval()
+        model: Any = kind.from_pretrained(folder, dtype=torch.float32)
+        model = model.to(torch.device(device)).eval()
         self.writer = Writer(model, self.tokenizer, frame, self.shape)
 
     def tokens(self, sources: Sequence[Encoded], *, batch: int = 64) -> list[list[str]]:

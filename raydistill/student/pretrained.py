@@ -81,13 +81,13 @@ def _frame(shape: Shape, form: str, theirs: Any, tokenizer: Tokenizer) -> Frame:
     if shape.kind is Kind.encoder:
         return Frame(kind=ENCODER, before=(theirs.cls_token,), after=(end,), end=end, pad=pad)
     if shape.kind is Kind.seq2seq:
-        before = (theirs.bos_token,) if form == "bart" else ()
+        before = (str(theirs.bos_token),) if form == "bart" else ()
         made = Frame(kind=SEQ2SEQ, before=before, after=(end,), end=end, pad=pad)
         return replace(made, positions=None if form in _POINTERS else 0)
     begins = theirs("a").input_ids[0] == theirs.bos_token_id and theirs.bos_token is not None
     return Frame(
         kind=DECODER,
-        before=(theirs.bos_token,) if begins else (),
+        before=(str(theirs.bos_token),) if begins else (),
         after=tuple(tokenizer.spell(_ANSWER)),
         end=end,
         pad=pad,

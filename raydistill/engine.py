@@ -109,7 +109,7 @@ class Generator:
             return_scores=True,
             max_input_length=0,
             max_decoding_length=self.max_output,
-            min_decoding_length=max(1, self.min_output),
+            min_decoding_length=self.min_output,  # as the master, which may end at once
         )
         return [Generated(one.hypotheses[0], one.scores[0]) for one in results]
 

@@ -53,7 +53,9 @@ def made(folder: Path, form: str, texts: list[str]) -> Path:
     tokenizer = Tokenizer.learn(texts, [], vocabulary=400)
     ids = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
     marks = {name: tokenizer.id(token) for name, token in ids.items()}
-    start = {"t5": PAD, "flan_t5": PAD, "bart": EOS}.get(form)
+    start = {"t5": PAD, "flan_t5": PAD, "bart": BOS}.get(
+        form
+    )  # from EOS an untrained one ends at once
     if start:
         marks["decoder_start_token_id"] = tokenizer.id(start)
     # Larger tables than tokens, as hubs have them.

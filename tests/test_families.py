@@ -155,8 +155,8 @@ def test_a_batch_has_the_loss_of_its_rows_alone_packed_or_not(pack: int) -> None
     rows = np.arange(12)
     together, tokens = learner.loss(learner.model, rows, cpu)
     lengths = learner.examples.labels.lengths[rows]
-    alone = [float(learner.loss(learner.model, [row], cpu)[0]) for row in rows]
-    assert float(together) == pytest.approx(np.average(alone, weights=lengths), rel=1e-5)
+    alone = [learner.loss(learner.model, [row], cpu)[0].item() for row in rows]
+    assert together.item() == pytest.approx(np.average(alone, weights=lengths), rel=1e-5)
     assert tokens == learner.examples.costs[rows].sum()
 
 

@@ -23,7 +23,7 @@ TINY = {
     "build": "split.val=0.2 split.test=0.2 vocabulary=600 positions=64 workers=1 dedup=false",
     "skip_s": f"{SHAPE} fit.steps=40 fit.batch_tokens=2000 workers=0 threads=1",
     "seq2seq_s": f"{SHAPE} student.max_output=48 fit.steps=200 fit.batch_tokens=2000 invented=0"
-    " fit.bf16=false workers=0 threads=1",
+    " joined=0 fit.bf16=false workers=0 threads=1",
     "publish": "parity=0.5 parity_rows=50 threads=1",
     "evaluate": "threads=1 draws=50",
     "backfill": "scale.threads=1 scale.chunk=3000",

@@ -14,7 +14,6 @@ from raydistill.student.masters import Extractor
 from raydistill.student.shape import Kind, Shape
 from tests.fix_tiny import Tiny
 
-NO_LLAMA = importlib.util.find_spec("llama_cpp") is None
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gguf") is None, reason="the extra gguf is not installed"
 )
@@ -94,9 +93,11 @@ def test_a_gguf_file_holds_the_decoder_its_tokens_and_a_modelfile(
     assert smaller.stat().st_size < file.stat().st_size
 
 
-@pytest.mark.skipif(NO_LLAMA, reason="llama-cpp-python is not installed (extra gguf)")
 @pytest.mark.filterwarnings("ignore")  # its bindings' own
 def test_llama_cpp_answers_as_the_master_does(tiny: Tiny, decoder: Path, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "llama_cpp", reason="llama-cpp-python (extra gguf) is not installed", exc_type=ImportError
+    )
     gguf_form.write(decoder, tmp_path / "q8", "gguf_q8_0")
     shape = card(decoder).shape
     asked = gguf_form.GgufGenerator(

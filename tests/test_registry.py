@@ -10,6 +10,7 @@ from raydistill.errors import SetupError
 from raydistill.proof import model_card
 from raydistill.proof.gates import Gates, refusals
 from raydistill.shadow import CascadeStudent
+from raydistill.task import task as made_task
 
 GATES = Gates(max_parity=1.0)
 INTERVAL = {"value": 0.97, "low": 0.95, "high": 0.98}
@@ -168,7 +169,7 @@ def test_a_release_of_another_task_cannot_replace_production(tiny, database, tmp
     for _ in range(2):
         registry.promote(database, name, GATES)
     fields = tiny.release.task.spec()
-    other = release.task(fields | {"fields": fields["fields"][:-1]})
+    other = made_task(fields | {"fields": fields["fields"][:-1]})
     foreign = _variant(tiny, tmp_path / "foreign", task=other)
     registry.publish(database, foreign.folder, _report(foreign.name))
     with pytest.raises(SetupError, match="expected: that of production"):

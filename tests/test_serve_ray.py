@@ -22,7 +22,13 @@ from raydistill.release import MANIFEST
 from raydistill.serve.filing import result
 
 ROOT = Path(__file__).parents[1]
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    # Ray leaves the log of a killed process open.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def free_port():

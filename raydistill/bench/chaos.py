@@ -37,7 +37,7 @@ _START_S = 120.0
 # Rows of one release that another lacks; a row that is there twice too often counts twice.
 _ONLY = """SELECT count(*) FROM (
     SELECT {columns} FROM {table} WHERE release = %s
-    EXCEPT ALL SELECT {columns} FROM {table} WHERE release = %s) AS only"""
+    EXCEPT ALL SELECT {columns} FROM {table} WHERE release = %s) AS lacking"""
 _TABLES = {
     "raydistill.events": "sentence_id, ordinal, filing_id, position, sentence, event_type, subject,"
     " subject_start, subject_end, object, object_start, object_end, event_date,"

@@ -110,6 +110,15 @@ def sql(text: str, /, **names: Composed) -> Composed:
     return SQL(text).format(**names)  # pyright: ignore[reportArgumentType]
 
 
+def condition(where: str | None, *, params: bool = False) -> Composed:
+    """A `where` of the configuration in brackets: trusted SQL, its braces and comments its own.
+
+    `params` says that the statement has parameters: then `%` is doubled.
+    """
+    text = (where or "true").replace("{", "{{").replace("}", "}}")
+    return sql(f"({text.replace('%', '%%') if params else text}\n)")
+
+
 def identifier(name: str) -> Composed:
     """`schema.table` quoted for SQL, case kept; parts may be quoted already: `"My.data".table`."""
     part = r'"(?:[^"]|"")+"|[^".]+'
@@ -272,13 +281,18 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def scan(dsn: str, query: str | Composed, params: Params | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of a query (psycopg's `%s` and `%(name)s` for values), one batch at least."""
+def scan(
+    dsn: str, query: str | Composed, params: Params | None = None, *, snapshot: str | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a query (psycopg's `%s` and `%(name)s` for values), one batch at least.
+
+    ReadLost where the connection or the snapshot is lost.
+    """
     if params is not None:
         with connect(dsn, read_only=True) as connection:
             query = psycopg.ClientCursor(connection).mogrify(_query(query), params)
     plain = query if isinstance(query, str) else query.as_string(None)
-    return _batches(dsn, plain.rstrip("; \n"), snapshot=None, batch_mib=16)
+    return _batches(dsn, plain.rstrip("; \n"), snapshot=snapshot, batch_mib=16)
 
 
 @contextlib.contextmanager

@@ -134,7 +134,7 @@ class PostgresSentences:
             query = postgres.sql(
                 "SELECT {filing}::text, count(*) FROM {table} WHERE {where} GROUP BY 1 ORDER BY 1",
                 filing=filing,
-                where=postgres.sql(self.where or "true"),
+                where=postgres.condition(self.where),
                 table=postgres.identifier(self.table),
             )
             found = postgres.fetch(connection, query)
@@ -150,8 +150,9 @@ class PostgresSentences:
         names = {ours: postgres.identifier(theirs) for ours, theirs in self.columns.items()}
         query = postgres.sql(
             "SELECT {filing_id}::text AS filing_id, {id}::text AS id, {position}::int AS position,"
-            " {text} AS text FROM {table} WHERE {filing_id} = ANY(%s) ORDER BY 1, 3",
+            " {text} AS text FROM {table} WHERE {filing_id} = ANY(%s) AND {where} ORDER BY 1, 3",
             table=postgres.identifier(self.table),
+            where=postgres.condition(self.where, params=True),
             **names,
         )
         batches = list(postgres.scan(self.dsn, query, [filings]))

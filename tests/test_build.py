@@ -95,12 +95,15 @@ def test_nothing_is_taken_from_filings_that_the_teacher_has_not_finished(
     query = "SELECT sentence_id FROM kee.sentences JOIN kee.filings USING (filing_id) WHERE"
     unread = {id for (id,) in postgres.fetch(world, f"{query} teacher_done_at IS NULL")}
     said = {id for (id,) in postgres.fetch(world, "SELECT sentence_id FROM kee.events")}
-    made = build.run(config(tmp_path, SourceConfig(dsn=world), negatives=50.0))
-    silent = {row["id"] for row in rows_of(made) if not row["keep"]}
-    assert unread
-    assert len(silent) > 1000
-    assert not silent & unread
-    assert not silent & said
+    for number, sample in enumerate((0, 60)):
+        made = build.run(
+            config(tmp_path / str(number), SourceConfig(dsn=world), negatives=50.0, sample=sample)
+        )
+        silent = {row["id"] for row in rows_of(made) if not row["keep"]}
+        assert unread
+        assert len(silent) > 1000
+        assert not silent & unread
+        assert not silent & said
 
 
 @pytest.mark.postgres

@@ -112,7 +112,7 @@ def test_schemathesis_finds_no_server_error(tiny):
     from raydistill.serve.answerers import Answerers
     from raydistill.serve.student import LocalStudent
 
-    count = int(os.environ.get("RAYDISTILL_CASES", "20"))
+    count = int(os.environ.get("RAYDISTILL_CASES", "6"))
     config = serving.checked(
         serving.Config(release=str(tiny.release.folder), page=False, hosts=["testserver"])
     )

@@ -117,6 +117,7 @@ def whole(raw: str | None) -> tuple[list[str | None], list[str | None]]:
 def spilled(rows: list[dict[str, Any]]) -> pa.Table:
     """Teacher rows as they are spilled; `record` by its event type."""
     kinds = {
+        "text_key": pa.uint64(),
         "id_key": pa.uint64(),
         "reading": pa.uint64(),
         "at": pa.int64(),
@@ -130,7 +131,13 @@ def spilled(rows: list[dict[str, Any]]) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [] for name in kinds}
     for at, row in enumerate(rows):
         record = expected(GOOD | {"event_type": row["type"]})[0] if "type" in row else None
-        whole = {"id_key": int(row["id"]), "reading": 0, "at": at, "confidence": 9} | row
+        whole = {
+            "text_key": int(row["id"]),
+            "id_key": int(row["id"]),
+            "reading": 0,
+            "at": at,
+            "confidence": 9,
+        } | row
         for name in kinds:
             columns[name].append(record if name == "record" else whole.get(name))
     return pa.table({name: pa.array(columns[name], kind) for name, kind in kinds.items()})

@@ -125,8 +125,8 @@ def _sql(tables: Tables, text: str) -> Any:
         "s_text": postgres.identifier(source.sentences.columns["text"]),
         "e_id": postgres.identifier(source.events.columns["id"]),
         "e_filing": postgres.identifier(source.events.columns["filing_id"]),
-        "f_where": postgres.sql((source.filings.where or "true").replace("%", "%%")),
-        "s_where": postgres.sql((source.sentences.where or "true").replace("%", "%%")),
+        "f_where": postgres.condition(source.filings.where, params=True),
+        "s_where": postgres.condition(source.sentences.where, params=True),
     }
     return postgres.sql(text, **names)
 

@@ -54,6 +54,7 @@ class ReadTeacher:
 
     def _spill(self, table: pa.Table, at: npt.NDArray[np.int64], name: str) -> None:
         id_key = spill.keys(table["id"].to_pylist())
+        known = np.unique(id_key)  # of all rows: what the sample leaves out is no negative
         if self.rate < 1:
             take = spill.below(spill.mixed(id_key, self.plan.seed + SAMPLE_SALT), self.rate)
             table, at, id_key = table.filter(pa.array(take)), at[take], id_key[take]
@@ -75,7 +76,7 @@ class ReadTeacher:
             .append_column("raw", _given(table, row, code))
         )
         folder = self.plan.folder("teacher")
-        np.save(folder / f"{name}.ids.npy", np.unique(id_key))
+        np.save(folder / f"{name}.ids.npy", known)
         np.save(folder / f"{name}.texts.npy", np.unique(np.asarray(keyed["text_key"])))
         bucket = spill.buckets_of(np.asarray(keyed["text_key"]), self.plan.buckets)
         spill.write(folder / f"{name}.arrow", keyed, bucket, self.plan.buckets)

@@ -179,15 +179,13 @@ def _batches(database: str, one: TableConfig, snapshot: str) -> Any:
 
 def _count(database: str, one: TableConfig, snapshot: str) -> int:
     """The rows of the snapshot: a part of what decides the dataset, so not an estimate."""
-    with postgres.connect(database, read_only=True) as connection:
-        level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
-        postgres.script(connection, f"{level}; SET TRANSACTION SNAPSHOT '{snapshot}'")
-        where = postgres.sql((one.where or "true").replace("{", "{{").replace("}", "}}"))
-        query = postgres.sql(
-            "SELECT count(*) FROM {t} WHERE ({w}\n)", t=postgres.identifier(one.table), w=where
-        )
-        found = postgres.fetch(connection, query)
-    return int(found[0][0])
+    query = postgres.sql(
+        "SELECT count(*) FROM {table} WHERE {where}",
+        table=postgres.identifier(one.table),
+        where=postgres.condition(one.where),
+    )
+    (batch, *_) = postgres.scan(database, query, snapshot=snapshot)
+    return int(batch.column(0)[0].as_py())
 
 
 def _known(plan: Plan) -> None:

@@ -136,12 +136,14 @@ def _distinct(
 def answers(rows: pa.Table, task: Task, floor: int) -> tuple[pa.Table, pa.Table]:
     """One row for each sentence: those with a standard answer, and those rejected.
 
-    `rows` are spilled teacher rows: `id_key reading at`, RECORDS' columns, and whatever travels
-    along. Adds `answer`, `keep` (it has a record) and `records`; rejected rows have `code`.
+    `rows` are spilled teacher rows: `text_key id_key reading at`, RECORDS' columns, and whatever
+    travels along. Adds `answer`, `keep` (it has a record) and `records`; rejected rows have `code`.
     """
-    order = np.lexsort(tuple(np.asarray(rows[name]) for name in ("at", "reading", "id_key")))
+    # The text, too: ids of several files may each begin at 0.
+    keys = ("at", "reading", "id_key", "text_key")
+    order = np.lexsort(tuple(np.asarray(rows[name]) for name in keys))
     rows = rows.take(pa.array(order)).combine_chunks()
-    group = _groups(np.asarray(rows["id_key"]), np.asarray(rows["reading"]))
+    group = _groups(*(np.asarray(rows[name]) for name in keys[:0:-1]))
     count = int(group[-1]) + 1 if len(group) else 0
     rows, group = _unrepeated(rows, group)
     has = np.asarray(rows["record"].is_valid())

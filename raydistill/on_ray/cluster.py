@@ -63,4 +63,6 @@ def jemalloc() -> dict[str, str]:
     return {
         "LD_PRELOAD": str(library),
         "MALLOC_CONF": "thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1",
+        # Kernels of all the shapes that batches have; each takes about a megabyte.
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "3072",
     }

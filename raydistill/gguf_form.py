@@ -41,7 +41,7 @@ _EXTRA = "install the extra: pip install 'raydistill[gguf]'"
 def write(student: Path, folder: Path, form: str) -> Path:
     """Writes model.gguf, an Ollama Modelfile, tokenizer and card; gives the model's file."""
     try:
-        import gguf
+        import gguf  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise SetupError(f"publish.formats={form} without the package gguf", todo=_EXTRA) from None
     config = json.loads((student / "config.json").read_text())
@@ -106,7 +106,7 @@ def _add_vocabulary(
     writer: Any, tokenizer: dict[str, Any], config: dict[str, Any], rows: int
 ) -> None:
     """The tokenizer as llama.cpp keeps it: tokens, their types, and merges or scores."""
-    import gguf
+    import gguf  # pyright: ignore[reportMissingImports]
 
     model = tokenizer["model"]
     if model["type"] != "BPE":
@@ -196,7 +196,7 @@ class GgufGenerator:
         self, folder: Path, *, threads: int, max_input: int, max_output: int, min_output: int = 0
     ) -> None:
         try:
-            from llama_cpp import Llama
+            from llama_cpp import Llama  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise SetupError(f"{folder} without llama-cpp-python", todo=_EXTRA) from None
         self.frame, self.tokenizer = of_folder(folder), Tokenizer.load(folder)

@@ -6,6 +6,7 @@ function of seed and epoch: a resumed run, on any number of workers, goes on whe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ _POOL_BATCHES = 192  # batches are cut from length-sorted pools of about this ma
 GRID = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ragged:
     """Rows of different lengths in one flat array."""
 
@@ -45,18 +46,23 @@ class Ragged:
     def __getitem__(self, row: int) -> Ids:
         return self.values[self.starts[row] : self.starts[row + 1]]
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.starts)
+
+    @cached_property
+    def longest(self) -> int:
+        """The length of the longest row."""
+        return int(self.lengths.max())
 
     def batch(self, rows: Ids, fill: int) -> NDArray[np.int64]:
         """Some rows as one array, filled up to a width of GRID, or to the longest row of all."""
         some = [self[row] for row in rows]
         widest = max((len(row) for row in some), default=1)
-        return padded(some, fill, min(int(_up(widest)), max(widest, int(self.lengths.max()))))
+        return padded(some, fill, min(int(_up(widest)), max(widest, self.longest)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Examples:
     """Inputs and labels of a student, row by row.
 
@@ -71,7 +77,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    @property
+    @cached_property
     def costs(self) -> NDArray[np.int64]:
         """Tokens of each row, input and label, ends included."""
         return self.inputs.lengths + self.labels.lengths

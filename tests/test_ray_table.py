@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from raydistill import postgres
-from raydistill.on_ray.tables import TableRanges, table_dataset
+from raydistill.on_ray.tables import table_dataset, table_ranges
 from raydistill.postgres import BlockRange
 
 pytestmark = [
@@ -69,5 +69,5 @@ def test_a_lost_snapshot_is_an_error_and_never_fewer_rows(cluster: None, events:
 
 def test_there_is_one_read_task_a_range_and_making_them_asks_no_server() -> None:
     ranges = [BlockRange(0, 5), BlockRange(5, None)]
-    source = TableRanges("host=/nowhere", "events", {"n": "id"}, ranges, snapshot="1")
+    source = table_ranges("host=/nowhere", "events", {"n": "id"}, ranges, snapshot="1")
     assert len(source.get_read_tasks(100)) == 2

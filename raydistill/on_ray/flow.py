@@ -11,7 +11,7 @@ from ray.exceptions import LocalRayletDiedError, RayError, RaySystemError
 from raydistill.corpus.parts import RunPart, service
 from raydistill.corpus.stages import FORWARD, Steps, Work
 from raydistill.errors import RaydistillError
-from raydistill.on_ray.chunks import Chunks
+from raydistill.on_ray.parts import Parts
 from raydistill.scale import PARTS, SLIVER, Form, Plan, Pool, ScaleConfig, cluster, laptop
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ _MEASURED = 3  # chunks that service times are measured on, the first to warm up
 
 def flow(work: Work, chunks: list[list[str]], plan: Plan, *, steps: Steps = FORWARD) -> "Dataset":
     """The chunks as a dataset of one line a committed chunk. Ray must be running."""
+    chunk_of = steps.read(work).__call__
     data = ray.data.read_datasource(
-        Chunks(chunks, steps.read(work).__call__),
+        Parts("Chunks", chunks, lambda filings: [chunk_of(filings)]),
         override_num_blocks=len(chunks),
         num_cpus=SLIVER,
     )

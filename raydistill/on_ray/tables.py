@@ -4,15 +4,13 @@ The driver holds the snapshot open (`postgres.snapshot`) while tasks read. A tas
 reads its range whole, in the same snapshot: the rows are the same, none twice.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from ray.data import Datasource, ReadTask
-from ray.data.block import BlockMetadata
-from ray.data.context import DataContext
 
 from raydistill import postgres
+from raydistill.on_ray.parts import Parts
 from raydistill.postgres import BlockRange
 
 if TYPE_CHECKING:
@@ -22,53 +20,25 @@ RANGE_ROWS = 50_000  # a block of some 40 MB: at twice that a worker's peak pass
 _BATCH_MIB = 8
 
 
-class TableRanges(Datasource):
-    """The ranges of a table. They are passed in: Ray asks for read tasks several times a run."""
+def table_ranges(
+    dsn: str,
+    table: str,
+    columns: Mapping[str, str],
+    ranges: Sequence[BlockRange],
+    *,
+    snapshot: str,
+    where: str | None = None,
+) -> Parts[BlockRange]:
+    """The ranges of a table as parts; making them asks no server."""
 
-    def __init__(
-        self,
-        dsn: str,
-        table: str,
-        columns: Mapping[str, str],
-        ranges: Sequence[BlockRange],
-        *,
-        snapshot: str,
-        where: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.dsn, self.table, self.columns = dsn, table, dict(columns)
-        self.ranges, self.snapshot, self.where = list(ranges), snapshot, where
-
-    def get_name(self) -> str:
-        return "TableRanges"
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        return None
-
-    def get_read_tasks(
-        self,
-        parallelism: int,
-        per_task_row_limit: int | None = None,
-        data_context: DataContext | None = None,
-    ) -> list[ReadTask]:
-        """One task a range, whatever `parallelism` is wished."""
-        return [self._task(one) for one in self.ranges]
-
-    def _task(self, one: BlockRange) -> ReadTask:
-        dsn, table, columns = self.dsn, self.table, self.columns
-        snapshot, where = self.snapshot, self.where
-
-        def read() -> Iterable[pa.Table]:
-            batches = postgres.read_range(
-                dsn, table, columns, one, snapshot=snapshot, where=where, batch_mib=_BATCH_MIB
-            )
-            for batch in batches:
-                yield pa.Table.from_batches([batch])
-
-        unknown = BlockMetadata(
-            num_rows=None, size_bytes=None, task_exec_stats=None, exec_stats=None
+    def read(one: BlockRange) -> Iterator[pa.Table]:
+        batches = postgres.read_range(
+            dsn, table, columns, one, snapshot=snapshot, where=where, batch_mib=_BATCH_MIB
         )
-        return ReadTask(read, unknown)
+        for batch in batches:
+            yield pa.Table.from_batches([batch])
+
+    return Parts("TableRanges", ranges, read)
 
 
 def table_dataset(
@@ -87,7 +57,7 @@ def table_dataset(
     import ray.data
 
     ranges = postgres.ranges(dsn, table, RANGE_ROWS)
-    source = TableRanges(dsn, table, columns, ranges, snapshot=snapshot, where=where)
+    source = table_ranges(dsn, table, columns, ranges, snapshot=snapshot, where=where)
     return ray.data.read_datasource(
         source, concurrency=min(connections, len(ranges)), override_num_blocks=len(ranges)
     )

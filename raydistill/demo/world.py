@@ -6,10 +6,10 @@ rows that `world` returns at once, in bounded memory.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, ParamSpec
 
 import pyarrow as pa
 
@@ -20,6 +20,8 @@ from raydistill.demo.phrases import phrases
 from raydistill.demo.rules import CHOICES, Event, Scene
 from raydistill.demo.sentences import Sentence, event_sentence, near_miss
 from raydistill.errors import SetupError
+
+Arguments = ParamSpec("Arguments")
 
 MODEL = "teacher-7b"
 
@@ -202,38 +204,22 @@ def chunks(
     )
 
 
-def world(
-    *,
-    seed: int,
-    filings: int,
-    companies: int,
-    sentences_per_filing: int = 200,
-    error_rate: float = 0.02,
-    held_out: float = 0.2,
-    keyword_share: float = 0.10,
-    event_share: float = 0.01,
-    unread: float = 0.1,
-) -> World:
-    """The whole world at once; see `chunks` for the arguments."""
-    pieces = list(
-        chunks(
-            seed=seed,
-            filings=filings,
-            companies=companies,
-            sentences_per_filing=sentences_per_filing,
-            error_rate=error_rate,
-            held_out=held_out,
-            keyword_share=keyword_share,
-            event_share=event_share,
-            unread=unread,
+def _whole(pieces: Callable[Arguments, Iterator[World]]) -> Callable[Arguments, World]:
+    """A function of the same arguments that gives all pieces as one."""
+
+    def whole(*args: Arguments.args, **named: Arguments.kwargs) -> World:
+        made = list(pieces(*args, **named))
+        return World(
+            **{
+                table.name: pa.concat_tables([getattr(piece, table.name) for piece in made])
+                for table in fields(World)
+            }
         )
-    )
-    return World(
-        **{
-            table.name: pa.concat_tables([getattr(piece, table.name) for piece in pieces])
-            for table in fields(World)
-        }
-    )
+
+    return whole
+
+
+world = _whole(chunks)  # the whole world at once
 
 
 def write(world: World, dsn: str) -> None:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from raydistill.digest import sha256
 from raydistill.errors import SetupError
-from raydistill.task import Task, named, specs, tasks
+from raydistill.task import HasTasks, Task, specs, tasks
 from raydistill.tokenizer import Tokenizer
 
 MANIFEST = "dataset.json"
@@ -54,7 +54,7 @@ def split_of(group: str, *, seed: int, val: float, test: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(HasTasks):
     """A finished dataset folder. A mixture has more `tasks` than its first, `task`.
 
     With `only` it is the dataset of a specialist: records whose first field has another value are
@@ -66,15 +66,6 @@ class Dataset:
     task: Task
     others: tuple[Task, ...] = ()
     only: tuple[str, ...] = ()
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """Every task that its rows answer."""
-        return (self.task, *self.others)
-
-    def task_named(self, name: str) -> Task:
-        """One of its tasks. Raises SetupError where it has none of this name."""
-        return named(self.tasks, name)
 
     @property
     def fingerprint(self) -> str:

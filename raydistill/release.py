@@ -18,7 +18,7 @@ from typing import Any
 import raydistill
 from raydistill.digest import sha256
 from raydistill.errors import SetupError
-from raydistill.task import Task, fingerprint_of, named, shape_of, specs, tasks
+from raydistill.task import HasTasks, Task, fingerprint_of, shape_of, specs, tasks
 
 MANIFEST = "release.json"
 # Formats that can run code when loaded never get into or out of a release.
@@ -52,22 +52,13 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class Release(HasTasks):
     """A verified release folder. One that answers several `tasks` has more than its first."""
 
     folder: Path
     manifest: Manifest
     task: Task
     others: tuple[Task, ...] = ()
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """Every task that the release answers."""
-        return (self.task, *self.others)
-
-    def task_named(self, name: str) -> Task:
-        """One of its tasks. Raises SetupError where it has none of this name."""
-        return named(self.tasks, name)
 
     @property
     def name(self) -> str:

@@ -180,13 +180,25 @@ def shape_of(tasks: Sequence[Task]) -> str:
     return tasks[0].shape if len(tasks) == 1 else _digest([one.shape for one in tasks])
 
 
-def named(tasks: Sequence[Task], name: str) -> Task:
-    """The task of this name. Raises SetupError where there is none."""
-    for one in tasks:
-        if one.name == name:
-            return one
-    known = " | ".join(one.name for one in tasks)
-    raise SetupError(f"task {name!r}", expected=known, todo="ask for one of these")
+class HasTasks:
+    """What answers `task` and, where there are several, `others`: a dataset, a release."""
+
+    __slots__ = ()
+    task: Task
+    others: tuple[Task, ...]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Every task that it answers, its first one first."""
+        return (self.task, *self.others)
+
+    def task_named(self, name: str) -> Task:
+        """One of its tasks. Raises SetupError where it has none of this name."""
+        for one in self.tasks:
+            if one.name == name:
+                return one
+        known = " | ".join(one.name for one in self.tasks)
+        raise SetupError(f"task {name!r}", expected=known, todo="ask for one of these")
 
 
 def _digest(value: Any) -> str:

@@ -385,12 +385,11 @@ def read_range(
     )
     only = SQL("ONLY " if block_range.partition else "")
     name = identifier(block_range.partition or table)
-    query = SQL("SELECT {} FROM {}{} WHERE true").format(select, only, name)
+    query = SQL("SELECT {} FROM {}{} WHERE {}").format(select, only, name, condition(where))
     for sign, block in ((SQL(">="), block_range.start), (SQL("<"), block_range.stop)):
         if block is not None:
             query += SQL(" AND ctid {} {}::tid").format(sign, Literal(f"({block},0)"))
-    text = query.as_string(None) + (f" AND ({where}\n)" if where else "")
-    return _batches(dsn, text, snapshot=snapshot, batch_mib=batch_mib)
+    return _batches(dsn, query.as_string(None), snapshot=snapshot, batch_mib=batch_mib)
 
 
 def _batches(

@@ -88,11 +88,12 @@ class Label:
 
     def _rescued(self, good: pa.Table, bad: pa.Table) -> tuple[pa.Table, pa.Table]:
         """Rejected rows that a person has answered join the good ones, answered."""
-        fixed, ids = corrections.apply(bad, self.plan.corrections)
-        if not ids:
+        reviewed = [self.plan.corrections.has(text) for text in bad["text"].to_pylist()]
+        if not any(reviewed):
             return good, bad
-        known = pa.array([self.plan.corrections.has(text) for text in bad["text"].to_pylist()])
-        fixed = fixed.filter(known).select(good.column_names).cast(good.schema)
+        known = pa.array(reviewed)
+        fixed, _ = corrections.apply(bad.filter(known), self.plan.corrections)
+        fixed = fixed.select(good.column_names).cast(good.schema)
         return pa.concat_tables([good, fixed]), bad.filter(pc.invert(known))
 
     def _sample(self, table: pa.Table) -> pa.Table:

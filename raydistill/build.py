@@ -28,8 +28,7 @@ from raydistill.dataset import SPLITS, Dataset
 from raydistill.errors import SetupError
 from raydistill.fields import Text
 from raydistill.keywords import Keywords
-from raydistill.lessons import audit, consolidate, corrections, spill
-from raydistill.lessons import near as build_near
+from raydistill.lessons import audit, consolidate, corrections, near, spill
 from raydistill.lessons.account import KINDS, corpus_pass, held_out, print_account
 from raydistill.lessons.plan import BOILERPLATE, EASY, EVENT, HARD, Plan, Splits
 from raydistill.lessons.reading import Gathered, Wish, gathered
@@ -227,9 +226,9 @@ class _Build:
             learned.write(made / "keywords.txt")
             self._rejects(made / "rejects.parquet")
             heads = {f.name: list(f.vocabulary) for f in task.fields if isinstance(f, Text)}
-            near = consolidate.write(made / "types.csv", types["all"], heads)
+            merges = consolidate.write(made / "types.csv", types["all"], heads)
             audit.write(made, audit.worst([s for one in written for s in one.suspects]))
-            return self._manifest(written, learned, tested, near)
+            return self._manifest(written, learned, tested, merges)
 
         return dataset.write(Path(self.config.out), fill, task=task, tokenizer=tokenizer)
 
@@ -310,7 +309,7 @@ class _Build:
 
     def _without_near(self, chosen: list[Chosen]) -> list[int]:
         """Marks near-duplicates; gives the first row of each bucket."""
-        found = build_near.search(self.plan, chosen, self.config.near, within=self.config.dedup)
+        found = near.search(self.plan, chosen, self.config.near, within=self.config.dedup)
         self.counts.update(found.counts)
         return found.starts
 
@@ -326,7 +325,7 @@ class _Build:
                 writer.write_table(pq.read_table(part))
 
     def _manifest(
-        self, written: list[Written], learned: Keywords, tested: dict[str, Any], near: Any
+        self, written: list[Written], learned: Keywords, tested: dict[str, Any], merges: Any
     ) -> dict[str, Any]:
         config, source = self.config, self.config.source
         kinds = sum((one.kinds for one in written), Counter())
@@ -362,7 +361,7 @@ class _Build:
             "merge": dict(config.merge),
             "corrections": self.plan.corrections.manifest(self.corrected),
             "variations": {"share": config.variations, "rows": self.counts["varied"]},
-            "suggested_merges": {field: len(each) for field, each in near.items()},
+            "suggested_merges": {field: len(each) for field, each in merges.items()},
             "prefilter": prefilter,
             "source": {"rows": source.path} if source.kind.value == "rows" else tables,
             "positions": config.positions,

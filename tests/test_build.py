@@ -13,8 +13,7 @@ from raydistill import build, postgres
 from raydistill.dataset import SPLITS, Dataset
 from raydistill.demo import world as demo_world
 from raydistill.errors import SetupError
-from raydistill.lessons import reading as build_read
-from raydistill.lessons import review_sheet
+from raydistill.lessons import reading, review_sheet
 from raydistill.lessons.parts import ReadTeacher
 from raydistill.lessons.review_sheet import Row
 from raydistill.postgres import ReadLost
@@ -172,7 +171,7 @@ def test_a_read_that_is_always_lost_ends_with_that_error_and_no_dataset(
     monkeypatch.setattr(ReadTeacher, "__call__", lost)
     with pytest.raises(ReadLost):
         build.run(config(tmp_path, SourceConfig(dsn=world)))
-    assert len(tried) == build_read.ATTEMPTS
+    assert len(tried) == reading.ATTEMPTS
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,11 +2,12 @@
 
 import difflib
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from hydra import main as hydra_main
 from hydra.errors import HydraException
@@ -45,7 +46,7 @@ def compose(verb: str, kind: type[Config], overrides: list[str]) -> Config:
     _register(verb, kind)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return load(kind, hydra_compose(verb, overrides))
+        return load(kind, hydra_compose(verb, bracketed(kind, overrides)))
 
 
 def _register(verb: str, kind: type[Any]) -> None:
@@ -88,12 +89,33 @@ def _defaults(kind: type[Any], prefix: str = "") -> dict[str, Any]:
 
 def known_keys(kind: type[Any], prefix: str = "") -> list[str]:
     """Every dotted key of a config dataclass."""
+    return list(_types(kind, prefix))
+
+
+def _types(kind: type[Any], prefix: str = "") -> dict[str, Any]:
+    """Every dotted key of a config dataclass and its type."""
     hints = get_type_hints(kind)
-    out: list[str] = []
+    out: dict[str, Any] = {}
     for field in fields(kind):
-        out.append(prefix + field.name)
+        name = prefix + field.name
+        out[name] = hints[field.name]
         if is_dataclass(hints[field.name]):
-            out += known_keys(hints[field.name], f"{prefix}{field.name}.")  # type: ignore[arg-type]
+            out |= _types(hints[field.name], f"{name}.")  # type: ignore[arg-type]
+    return out
+
+
+def bracketed(kind: type[Any], overrides: Sequence[str]) -> list[str]:
+    """The overrides with lists as Hydra reads them: `rows=1,2` is `rows=[1,2]`, so is `rows=1`.
+
+    Without brackets Hydra takes commas for a sweep over several runs. Values that are lists
+    already, null, interpolations or sweeps by name (`range(1,3)`) stay.
+    """
+    lists = {key for key, type_ in _types(kind).items() if get_origin(type_) is list}
+    out: list[str] = []
+    for one in overrides:
+        key, _, value = one.partition("=")
+        plain = key in lists and not re.match(r"\s*($|[\[$]|null$|\w+\()", value)
+        out.append(f"{key}=[{value}]" if plain else one)
     return out
 
 
@@ -135,6 +157,8 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
         # In one run: argparse takes no options between overrides.
         overrides = [arg for arg in given[1:] if "=" in arg and not arg.startswith("-")]
         options = [arg for arg in given[1:] if arg not in overrides]
+        if not {"-m", "--multirun"} & set(options):
+            overrides = bracketed(kind, overrides)
         sys.argv = [given[0], *options, *_QUIET, *overrides]
         hydra_main(version_base="1.3", config_path=str(CONF), config_name=verb)(entry)()
         if failed:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 _FOOT = """\
-Every setting is an override: KEY=VALUE, nested keys with dots, lists as 'KEY=[a,b]'.
+Every setting is an override: KEY=VALUE, nested keys with dots, lists as KEY=a,b or 'KEY=[a,b]'.
 --cfg job              prints the configuration that would run, and stops
 --config-dir=FOLDER    adds a folder of your own YAML: FOLDER/source/mine.yaml is source=mine
 --multirun KEY=a,b     runs the verb once for each value"""

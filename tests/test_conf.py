@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raydistill.config import compose
+from raydistill.bench import main as bench
+from raydistill.config import bracketed, compose, job
+from raydistill.errors import SetupError
 
 ROOT = Path(__file__).parents[1]
 MODULES = {
@@ -46,6 +48,31 @@ def test_every_scale_and_source_can_be_chosen():
         assert compose("backfill", _config("backfill"), [f"scale={scale.stem}"]).scale.actors > 0
     made = compose("backfill", _config("backfill"), ["source=edgar", "source.path=/filings"])
     assert made.source.path == "/filings"
+
+
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [("rows=30", [30]), ("rows=30,300", [30, 300]), ("rows=[30, 300]", [30, 300]), ("rows=[]", [])],
+)
+def test_a_list_can_do_without_brackets(given, rows, monkeypatch):
+    assert compose("bench", _config("bench"), [given]).rows == rows
+    ran = []
+    monkeypatch.setattr("sys.argv", ["jobs/bench.py", "bench=build", given])
+    job("bench", _config("bench"), ran.append)
+    assert [one.rows for one in ran] == [rows]
+
+
+def test_a_list_of_words_paths_and_quoted_names_can_do_without_brackets():
+    made = compose("build", _config("build"), ["corrections=runs/a.json,'my sheet.csv'"])
+    assert made.corrections == ["runs/a.json", "my sheet.csv"]
+    sweep = bracketed(_config("build"), ["seed=1,2", "corrections=", "merge={a: b}"])
+    assert sweep == ["seed=1,2", "corrections=", "merge={a: b}"]
+
+
+@pytest.mark.parametrize("rows", [[3], [10, 20, 30]])
+def test_the_build_bench_compares_two_sizes_and_says_so(rows):
+    with pytest.raises(SetupError, match="rows=300000,3000000"):
+        bench.run(bench.Config(bench="build", rows=rows))
 
 
 @pytest.mark.filterwarnings("ignore")

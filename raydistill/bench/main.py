@@ -11,7 +11,7 @@ from raydistill.errors import SetupError
 
 @dataclass(kw_only=True, slots=True)
 class Config:
-    """Which benchmark, and its size: `rows` counts rows, an empty list is the bench's own size."""
+    """Which benchmark, and its sizes: `rows` counts rows; without any, the bench's own."""
 
     bench: str = "way"
     root: str = "runs/bench"
@@ -41,13 +41,23 @@ def _prefilter(config: Config) -> dict[str, Any]:
 def _postgres_read(config: Config) -> dict[str, Any]:
     from raydistill.bench import postgres_read
 
-    return postgres_read.run(*(config.rows or [3_000_000]))
+    figures: dict[str, Any] = {}
+    for size in config.rows or [3_000_000]:  # of several sizes the last one's figures
+        figures = postgres_read.run(size)
+    return figures
 
 
 def _build(config: Config) -> dict[str, Any]:
     from raydistill.bench import build
 
-    return build.run((config.rows[0], config.rows[1]) if config.rows else (300_000, 3_000_000))
+    sizes = sorted(set(config.rows or [3_000_000]))
+    if len(sizes) > 2 or sizes[0] < 10:
+        raise SetupError(
+            f"bench=build rows={config.rows}",
+            expected="two sizes, or the large one alone: the small one is then a tenth",
+            todo="set rows=300000,3000000",
+        )
+    return build.run((sizes[0] // (1 if len(sizes) == 2 else 10), sizes[-1]))
 
 
 def _evaluate(config: Config) -> dict[str, Any]:

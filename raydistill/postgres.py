@@ -128,18 +128,31 @@ def identifier(name: str) -> Composed:
     return SQL(".").join(Identifier(text) for text in parts)
 
 
-def check_columns(dsn: str, table: str, columns: Sequence[str]) -> None:
-    """Pass if `table` has all `columns` and this role may read it; else SetupError says what is."""
+def check_columns(
+    dsn: str,
+    table: str,
+    columns: Sequence[str] | Mapping[str, str],
+    *,
+    setting: str = "source.columns",
+    otherwise: str = "GRANT SELECT to the role",
+) -> None:
+    """Pass if `table` has all `columns` and this role may read it; else SetupError says what is.
+
+    With our names before theirs, it names the override of each missing one, below `setting`;
+    `otherwise` is what else can be done.
+    """
     with connect(dsn, read_only=True) as connection:
         oid, _ = _table(connection, table)
         query = """SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT
             attisdropped AND has_column_privilege(attrelid, attnum, 'SELECT') ORDER BY attnum"""
         has = [name for (name,) in fetch(connection, query, (oid,))]
-    if missing := [column for column in columns if column not in has]:
+    named = columns.items() if isinstance(columns, Mapping) else [("<field>", c) for c in columns]
+    if missing := {theirs: ours for ours, theirs in named if theirs not in has}:
+        overrides = dict.fromkeys(f"{setting}.{ours}=COLUMN" for ours in missing.values())
         raise SetupError(
             f"table {table} has no column {', '.join(missing)} that this role may read",
             expected=f"one of the columns it may read: {', '.join(has) or 'none'}",
-            todo="set source.columns.<field>=<column>, or GRANT SELECT to the role",
+            todo=f"set {', '.join(overrides)}, or {otherwise}",
         )
 
 

@@ -17,6 +17,7 @@ from raydistill import pgserver, postgres
 from raydistill.chunk import SENTENCES, marked, markers
 from raydistill.errors import FilingError, SetupError
 from raydistill.parquet import ParquetSentences
+from raydistill.task import Task
 
 
 class SourceKind(Enum):
@@ -83,6 +84,16 @@ class SourceConfig:
     )
 
 
+def answer_columns(events: TableConfig, task: Task) -> dict[str, str]:
+    """What is read of the teacher's table: his JSON where `raw` is mapped, else the task's fields.
+
+    Our names before the table's; fields that the mapping does not name go by their own.
+    """
+    if "raw" in events.columns:
+        return dict(events.columns)
+    return {**{one.name: one.name for one in task.fields}, **events.columns}
+
+
 def dsn(config: SourceConfig) -> str:
     """The database to use: `source.dsn`, or the embedded server, which this starts."""
     if config.dsn is None:
@@ -128,7 +139,9 @@ class PostgresSentences:
     parses: ClassVar[bool] = False
 
     def filings(self) -> list[tuple[str, int]]:
-        postgres.check_columns(self.dsn, self.table, list(self.columns.values()))
+        postgres.check_columns(
+            self.dsn, self.table, self.columns, setting="source.sentences.columns"
+        )
         with postgres.connect(self.dsn, read_only=True) as connection:
             filing = postgres.identifier(self.columns["filing_id"])
             query = postgres.sql(

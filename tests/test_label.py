@@ -245,6 +245,43 @@ def test_the_users_own_names_and_missing_columns_are_served(database: str) -> No
 
 
 @pytest.mark.postgres
+def test_a_table_of_the_teachers_json_alone_takes_answers_without_the_fields(database: str) -> None:
+    fill(database, filings=1)
+    with postgres.connect(database) as connection:
+        postgres.script(
+            connection,
+            "DROP TABLE kee.events; CREATE TABLE kee.events (sentence_id text, filing_id text,"
+            " sentence text, subject text, answer jsonb)",
+        )
+    nothing = dict.fromkeys(("event_id", "model", "created_at"))
+    with serving(lambda n, prompt: Says(answer(prompt))) as server:
+        settings = config(database, server.url, columns=nothing)
+        settings.source.events.columns |= {"raw": "answer", "subject": "subject"}
+        label.run(settings)
+    ((subject, raw),) = postgres.fetch(database, "SELECT subject, answer FROM kee.events")
+    assert subject == "The Company"
+    assert "dismissed_auditor" in raw
+
+
+@pytest.mark.postgres
+def test_a_missing_column_is_named_with_the_settings_that_help(database: str) -> None:
+    fill(database, filings=1)
+    settings = config(database, "http://127.0.0.1:9/v1")
+    drop = "ALTER TABLE kee.events DROP COLUMN"
+    with postgres.connect(database) as connection:
+        postgres.script(connection, f"{drop} raw, DROP COLUMN model")
+    with pytest.raises(SetupError, match="no column model, raw") as caught:
+        label.run(settings)
+    assert "columns.NAME=null" in str(caught.value)
+    with postgres.connect(database) as connection:
+        postgres.script(connection, f"{drop} object")
+    with pytest.raises(SetupError, match="no column object") as caught:
+        label.run(settings)
+    assert "source.events.columns.object=COLUMN" in str(caught.value)
+    assert "source.events.columns.raw=COLUMN" in str(caught.value)
+
+
+@pytest.mark.postgres
 def test_a_batch_written_twice_counts_once(database: str) -> None:
     fill(database, filings=1)
     settings = config(database, "http://127.0.0.1:9/v1")

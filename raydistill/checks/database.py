@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from raydistill import postgres
 from raydistill.checks.finding import Finding, fail, of, ok, skip, warn
 from raydistill.errors import SetupError
-from raydistill.source import SourceConfig, SourceKind, TableConfig
+from raydistill.source import SourceConfig, SourceKind, TableConfig, answer_columns
 from raydistill.task import Task
 
 OLDEST = 14  # block ranges of a table are scanned since this version
@@ -41,11 +41,9 @@ def tables(config: SourceConfig, task: Task) -> Iterator[Finding]:
     dsn = config.dsn or ""
     for name in ("filings", "sentences", "events"):
         one: TableConfig = getattr(config, name)
-        columns = list(one.columns.values())
-        if name == "events" and "raw" not in one.columns:
-            columns += [f.name for f in task.fields if f.name not in one.columns]
+        columns = answer_columns(one, task) if name == "events" else one.columns
         try:
-            postgres.check_columns(dsn, one.table, columns)
+            postgres.check_columns(dsn, one.table, columns, setting=f"source.{name}.columns")
         except SetupError as problem:
             yield of(name, problem)
             continue

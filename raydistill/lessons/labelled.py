@@ -19,7 +19,7 @@ from raydistill import postgres
 from raydistill.answer import Record
 from raydistill.errors import DataError, SetupError
 from raydistill.fields import Integer
-from raydistill.source import SourceConfig
+from raydistill.source import SourceConfig, answer_columns
 from raydistill.task import Task
 
 DDL = (
@@ -78,7 +78,8 @@ class Tables:
     """The teacher's tables of a source, and who fills them.
 
     `columns` maps event_id, model, created_at and raw to columns of the events table; null (or no
-    such key) leaves one to the table's default.
+    such key) leaves one to the table's default. Where the source reads the teacher's JSON, that
+    column is `raw`, and of the task's fields only those are written that the source names.
     """
 
     dsn: str
@@ -90,21 +91,37 @@ class Tables:
     @property
     def fields(self) -> dict[str, str]:
         """The task's fields and their columns in the events table."""
+        mapped = answer_columns(self.source.events, self.task)
+        return {one.name: mapped[one.name] for one in self.task.fields if one.name in mapped}
+
+    @property
+    def more(self) -> dict[str, str]:
+        """What else is written of an answer, and its columns in the events table."""
+        told = {name: theirs for name, theirs in self.columns.items() if theirs}
         mapped = self.source.events.columns
-        return {one.name: mapped.get(one.name, one.name) for one in self.task.fields}
+        return told | ({"raw": mapped["raw"]} if "raw" in mapped else {})
 
 
 def prepare(tables: Tables) -> None:
     """Makes the ledger, checks the teacher's columns, and finishes filings that were left over."""
-    source = tables.source
-    extra = [column for column in tables.columns.values() if column]
-    for one, more in (
-        (source.filings, []),
-        (source.sentences, []),
-        (source.events, [*tables.fields.values(), *extra]),
-    ):
-        columns = list(dict.fromkeys([*one.columns.values(), *more]))
-        postgres.check_columns(tables.dsn, one.table, columns)
+    source, events = tables.source, tables.source.events.table
+    for name, one in (("filings", source.filings), ("sentences", source.sentences)):
+        setting = f"source.{name}.columns"
+        postgres.check_columns(tables.dsn, one.table, one.columns, setting=setting)
+    postgres.check_columns(
+        tables.dsn,
+        events,
+        answer_columns(source.events, tables.task),
+        setting="source.events.columns",
+        otherwise="source.events.columns.raw=COLUMN where it holds the teacher's JSON",
+    )
+    postgres.check_columns(
+        tables.dsn,
+        events,
+        tables.more,
+        setting="columns",
+        otherwise="columns.NAME=null to leave one to the table's default",
+    )
     with postgres.connect(tables.dsn) as connection:
         postgres.script(connection, DDL)
     finish(tables)
@@ -241,7 +258,7 @@ def _events(tables: Tables, batch: Sequence[Labelled]) -> pa.Table:
     types: dict[str, Any] = {columns[name]: pa.string() for name in ("id", "filing_id", "text")}
     for name, theirs in tables.fields.items():
         types[theirs] = pa.int32() if name in numbers else pa.string()
-    extra = {name: theirs for name, theirs in tables.columns.items() if theirs}
+    extra = tables.more
     kinds = {"event_id": pa.int64(), "created_at": pa.timestamp("us", "UTC")}
     types |= {theirs: kinds.get(name, pa.string()) for name, theirs in extra.items()}
     now = datetime.now(timezone.utc)
@@ -252,7 +269,7 @@ def _events(tables: Tables, batch: Sequence[Labelled]) -> pa.Table:
                 columns["id"]: one.sentence.id,
                 columns["filing_id"]: one.sentence.filing_id,
                 columns["text"]: one.sentence.text,
-                **{tables.fields[name]: value for name, value in record.items()},
+                **{theirs: record[name] for name, theirs in tables.fields.items()},
             }
             made = {
                 "event_id": _event_id(tables, one.sentence.id, ordinal),

@@ -131,6 +131,29 @@ def test_stored_answers_are_read_for_filings_the_teacher_has_finished(stored):
 
 
 @pytest.mark.postgres
+def test_a_sentence_whose_events_a_filter_leaves_out_has_no_answer_that_is_known(stored):
+    database, made = stored
+    source = SourceConfig(dsn=database)
+    source.events.where = "confidence >= 9 -- {no hole}, no 100%"
+    rows = drawn.of_source(
+        database, source, TASK, filings=100, most=10_000, batch=64, seed=1, answered=True
+    )
+    found = {one["id"]: one for one in pa.concat_tables(list(rows.batches)).to_pylist()}
+    sure, all_of = {}, {}
+    for row in made.events.to_pylist():
+        if row["sentence_id"] in found:
+            all_of.setdefault(row["sentence_id"], []).append(row)
+            if row["confidence"] >= 9:
+                sure.setdefault(row["sentence_id"], []).append(row)
+    left_out = {id for id, one in found.items() if one["code"] == "left_out"}
+    assert left_out == set(all_of) - set(sure)
+    assert left_out
+    assert all(found[id]["answer"] is None for id in left_out)
+    quiet = {id for id, one in found.items() if one["answer"] == '{"skip":true}'}
+    assert quiet == set(found) - set(all_of)
+
+
+@pytest.mark.postgres
 def test_an_invalid_stored_answer_is_left_out_and_counted(stored):
     database, _ = stored
     with postgres.connect(database) as connection:

@@ -17,7 +17,7 @@ from raydistill import postgres
 from raydistill.dataset import share
 from raydistill.errors import AnswerError, SetupError
 from raydistill.lessons import teacher
-from raydistill.source import SourceConfig
+from raydistill.source import SourceConfig, answer_columns
 from raydistill.task import Task
 
 # `answer` is the teacher's in the task's JSON; null where it is not known, or none (`code`).
@@ -91,22 +91,18 @@ def _order(ids: Sequence[str], seed: int) -> list[int]:
     return [int(at) for at in np.argsort(keys, kind="stable")]
 
 
-def _where(condition: str | None) -> Any:
-    return postgres.sql((condition or "true").replace("%", "%%"))
-
-
 def _filings(dsn: str, source: SourceConfig, *, answered: bool) -> list[tuple[str, str]]:
     """Filings and their companies, in an order of their own."""
     table = source.filings
-    postgres.check_columns(dsn, table.table, list(table.columns.values()))
+    postgres.check_columns(dsn, table.table, table.columns, setting="source.filings.columns")
     query = postgres.sql(
         "SELECT {id}::text, {group}::text FROM {table}"
-        " WHERE ({where}) AND (NOT %s OR {done} IS NOT NULL) ORDER BY 1",
+        " WHERE {where} AND (NOT %s OR {done} IS NOT NULL) ORDER BY 1",
         id=postgres.identifier(table.columns["filing_id"]),
         group=postgres.identifier(table.columns["group"]),
         done=postgres.identifier(table.columns["teacher_done_at"]),
         table=postgres.identifier(table.table),
-        where=_where(table.where),
+        where=postgres.condition(table.where, params=True),
     )
     return [(str(id), str(group)) for id, group in postgres.fetch(dsn, query, [answered])]
 
@@ -114,14 +110,14 @@ def _filings(dsn: str, source: SourceConfig, *, answered: bool) -> list[tuple[st
 def _ids(dsn: str, source: SourceConfig, filings: list[str]) -> list[tuple[str, str]]:
     """Sentences of these filings: id and filing."""
     table = source.sentences
-    postgres.check_columns(dsn, table.table, list(table.columns.values()))
+    postgres.check_columns(dsn, table.table, table.columns, setting="source.sentences.columns")
     query = postgres.sql(
         "SELECT {id}::text AS id, {filing}::text AS filing FROM {table}"
-        " WHERE {filing} = ANY(%s) AND ({where})",
+        " WHERE {filing} = ANY(%s) AND {where}",
         id=postgres.identifier(table.columns["id"]),
         filing=postgres.identifier(table.columns["filing_id"]),
         table=postgres.identifier(table.table),
-        where=_where(table.where),
+        where=postgres.condition(table.where, params=True),
     )
     batches = list(postgres.scan(dsn, query, [filings]))
     columns = pa.Table.from_batches(batches).to_pydict()
@@ -142,22 +138,25 @@ def _texts(dsn: str, source: SourceConfig, ids: list[str]) -> dict[str, str]:
 def _answers(
     dsn: str, source: SourceConfig, task: Task, filings: list[str]
 ) -> dict[str, tuple[str | None, str | None]]:
-    """The teacher's answer to each sentence in which he found something, or its code."""
+    """The teacher's answer to each sentence in which he found something, or its code.
+
+    A sentence whose events a filter leaves out has none that is known: code `left_out`.
+    """
     table = source.events
-    own = {} if "raw" in table.columns else {one.name: one.name for one in task.fields}
-    columns = {**own, **table.columns}
-    postgres.check_columns(dsn, table.table, list(columns.values()))
+    columns = answer_columns(table, task)
+    postgres.check_columns(dsn, table.table, columns, setting="source.events.columns")
     selected = ", ".join(f"{{c{at}}} AS {{n{at}}}" for at in range(len(columns)))
     names = {f"c{at}": postgres.identifier(one) for at, one in enumerate(columns.values())}
     names |= {f"n{at}": postgres.identifier(one) for at, one in enumerate(columns)}
     query = postgres.sql(
-        "SELECT {columns} FROM {table} WHERE {filing} = ANY(%s) AND ({where})",
+        "SELECT {columns}, {where} IS TRUE AS taken FROM {table} WHERE {filing} = ANY(%s)",
         columns=postgres.sql(selected, **names),
         table=postgres.identifier(table.table),
         filing=postgres.identifier(columns["filing_id"]),
-        where=_where(table.where),
+        where=postgres.condition(table.where, params=True),
     )
-    rows = pa.Table.from_batches(list(postgres.scan(dsn, query, [filings])))
+    read = pa.Table.from_batches(list(postgres.scan(dsn, query, [filings])))
+    rows = read.filter(read["taken"])
     said = teacher.records(rows, task, {})
     ids, texts = [str(id) for id in rows["id"].to_pylist()], rows["text"].to_pylist()
     found: dict[str, list[Any]] = {}
@@ -170,7 +169,10 @@ def _answers(
             codes[id] = one["code"]
         elif one["record"]:
             found.setdefault(id, []).append(json.loads(one["record"]))
-    out: dict[str, tuple[str | None, str | None]] = {id: (None, code) for id, code in codes.items()}
+    out: dict[str, tuple[str | None, str | None]] = {
+        str(id): (None, "left_out") for id in read["id"].to_pylist()
+    }
+    out |= {id: (None, code) for id, code in codes.items()}
     for id in text_of.keys() - codes.keys():
         try:
             out[id] = (task.render(task.answer(found.get(id, []), text_of[id])), None)

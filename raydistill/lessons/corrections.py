@@ -18,7 +18,7 @@ import pyarrow as pa
 from raydistill.answer import Answer
 from raydistill.errors import AnswerError, SetupError
 from raydistill.intervals import bootstrap
-from raydistill.lessons import label_studio, review_sheet
+from raydistill.lessons import label_studio, review_sheet, spill
 from raydistill.lessons.review_sheet import Row, Said
 from raydistill.score import Scored, failed, tally
 from raydistill.task import Task
@@ -44,16 +44,23 @@ class Corrections:
     by_id: Mapping[str, Correction] = field(default_factory=dict)
     rejects: tuple[tuple[str, str], ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    task: Task | None = None  # whose answers they are; None: there are none
 
     @cached_property
     def by_text(self) -> dict[str, Correction]:
         """The corrections by the words of their sentence; of two for one text the newer."""
         ordered = sorted(self.by_id.items(), key=lambda pair: (pair[1].date, pair[0]))
-        return {_plain(one.row.text): one for _, one in ordered}
+        return {spill.plain(one.row.text): one for _, one in ordered}
 
     def has(self, text: str | None) -> bool:
         """Whether someone has reviewed a sentence of these words."""
-        return _plain(text) in self.by_text
+        return spill.plain(text) in self.by_text
+
+    def answer(self, one: Correction, text: str) -> str:
+        """What was said of a sentence, its spans as this copy of the sentence writes them."""
+        if self.task is None or text == one.row.text:
+            return one.answer
+        return self.task.render(self.task.parse(one.answer, text))
 
     def manifest(self, applied: Collection[str]) -> dict[str, Any]:
         """What goes into a dataset's manifest; `applied` are the ids that `apply` gave."""
@@ -90,7 +97,7 @@ def read(files: Sequence[str | Path], task: Task) -> Corrections:
             old = by_id.get(one.row.id)
             if old is None or one.date >= old.date:
                 by_id[one.row.id] = one
-    return Corrections(by_id, tuple(rejects), hashes)
+    return Corrections(by_id, tuple(rejects), hashes, task)
 
 
 def _hash(file: Path) -> str:
@@ -131,28 +138,24 @@ def apply(table: pa.Table, corrections: Corrections) -> tuple[pa.Table, list[str
     """The table (`text answer keep`, others) with corrected answers, and the ids of what was used.
 
     A correction is of a text: every copy of the sentence gets it, and a row whose text is no longer
-    the one that was reviewed stays as it is. Spaces and line ends, which spreadsheets rewrite, do
-    not count. Where there is a column `records`, it is brought up to date.
+    the one that was reviewed stays as it is. Case, spaces and line ends do not count: spreadsheets
+    rewrite them, and copies differ in them. A column `records` is brought up to date.
     """
-    texts = corrections.by_text
-    found = [texts.get(_plain(text)) for text in table["text"].to_pylist()] if texts else []
-    places = [place for place, one in enumerate(found) if one is not None]
-    if not places:
+    reviewed = corrections.by_text
+    texts: list[str | None] = table["text"].to_pylist() if reviewed else []
+    found = [(at, text, reviewed.get(spill.plain(text))) for at, text in enumerate(texts)]
+    said = [(at, text or "", one) for at, text, one in found if one is not None]
+    if not said:
         return table, []
-    said = [one for one in found if one is not None]
     new: dict[str, list[Any]] = {
-        "answer": [one.answer for one in said],
-        "keep": [one.keep for one in said],
+        "answer": [corrections.answer(one, text) for _, text, one in said],
+        "keep": [one.keep for _, _, one in said],
     }
     if "records" in table.column_names:
-        new["records"] = [one.records for one in said]
+        new["records"] = [one.records for _, _, one in said]
     for name, values in new.items():
-        table = _replaced(table, name, places, values)
-    return table, sorted({one.row.id for one in said})
-
-
-def _plain(text: str | None) -> str:
-    return " ".join((text or "").split())
+        table = _replaced(table, name, [at for at, _, _ in said], values)
+    return table, sorted({one.row.id for _, _, one in said})
 
 
 def _replaced(table: pa.Table, name: str, places: list[int], values: list[Any]) -> pa.Table:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from raydistill import postgres
 from raydistill.errors import SetupError
+from raydistill.lessons.spill import plain
 from raydistill.lessons.teacher import json_text
 from raydistill.postgres import BlockRange
 
@@ -257,7 +258,7 @@ class FileRows:
         made["text"] = text if isinstance(text, str) else None
         made["filing"] = str(value["filing"] or made["id"])
         # Without a company, a text is its own: equal texts still go to one split.
-        made["group"] = str(value["group"] or " ".join(str(text).split()).casefold())
+        made["group"] = str(value["group"] or plain(str(text)))
         made["form"] = None if value["form"] is None else str(value["form"])
         made["day"] = _day(value["day"])
         made["reading"] = None if value["reading"] is None else str(value["reading"])

@@ -10,6 +10,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -41,9 +42,14 @@ def keys(values: Iterable[str | None]) -> Keys:
     )
 
 
+def plain(text: str | None) -> str:
+    """A text without its case and spacing: what is equal then is the same sentence."""
+    return " ".join((text or "").split()).casefold()
+
+
 def text_keys(texts: Iterable[str | None]) -> Keys:
     """Keys of texts that forget case and spacing: equal keys are the same sentence."""
-    return keys(" ".join((text or "").split()).casefold() for text in texts)
+    return keys(plain(text) for text in texts)
 
 
 def mixed(values: Keys, seed: int) -> Keys:
@@ -73,6 +79,12 @@ def contains(known: Keys, values: Keys) -> npt.NDArray[np.bool_]:
         return np.zeros(len(values), np.bool_)
     at = np.minimum(np.searchsorted(known, values), len(known) - 1)
     return known[at] == values
+
+
+@lru_cache(maxsize=3)
+def known(file: str) -> Keys:
+    """Sorted keys kept in a file, mapped; none where there is no such file."""
+    return np.load(file, mmap_mode="r") if Path(file).is_file() else np.empty(0, np.uint64)
 
 
 def write(file: Path, rows: pa.Table, bucket: npt.NDArray[np.int64], count: int) -> None:

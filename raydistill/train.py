@@ -130,7 +130,7 @@ def _teach(config: Config, workers: Workers, report: Report, resume: Path | None
     torch.set_num_threads(config.threads)
     data = dataset.open_(Path(config.dataset), only=config.only)
     begun = _begun(config, data)
-    examples = _examples(config, data, begun)
+    examples = _examples(config, data, begun, tell=workers.rank == 0)
     if workers.rank == 0:
         _announce(begun, examples)
     teaches = learner(begun, examples, pack=config.fit.pack)
@@ -157,7 +157,7 @@ def step_seconds(config: Config) -> float:
     marks: list[float] = []
     data = dataset.open_(Path(config.dataset), only=config.only)
     begun = _begun(config, data)
-    teaches = learner(begun, _examples(config, data, begun), pack=config.fit.pack)
+    teaches = learner(begun, _examples(config, data, begun, tell=False), pack=config.fit.pack)
     fit(teaches, config.fit, report=lambda line, _: marks.append(line.seconds))
     return (marks[-1] - marks[0]) / (len(marks) - 1)
 
@@ -227,7 +227,7 @@ def _agreement(config: Config, data: Dataset, begun: Start) -> float:
     return float(np.mean(hits))
 
 
-def _examples(config: Config, data: Dataset, begun: Start) -> Examples:
+def _examples(config: Config, data: Dataset, begun: Start, *, tell: bool) -> Examples:
     shape = config.student
     if data.others:
         return _mixture(config, data, begun)
@@ -245,11 +245,13 @@ def _examples(config: Config, data: Dataset, begun: Start) -> Examples:
         joined=config.joined,
         seed=config.fit.seed,
     )
-    first = lessons.slice(0, 200)
+    if tell:
+        print(f"train: {lessons.told()}", flush=True)
+    first = lessons.rows.slice(0, 200)
     pairs = zip(first["text"].to_pylist(), first["answer"].to_pylist(), strict=True)
     refuse_unfaithful(begun, data.task, list(pairs), config.target)
     examples = extraction(
-        lessons,
+        lessons.rows,
         data.task,
         begun.target,
         begun.tokenizer,
@@ -258,7 +260,7 @@ def _examples(config: Config, data: Dataset, begun: Start) -> Examples:
         frame=begun.frame,
     )
     todo = "student.max_input or student.max_output, or max_dropped"
-    _refuse(examples.dropped, len(lessons), config.max_dropped, "dropped", todo)
+    _refuse(examples.dropped, len(lessons.rows), config.max_dropped, "dropped", todo)
     return examples
 
 

@@ -29,7 +29,7 @@ Bytes = npt.NDArray[np.uint8]
 
 def shingles(text: str) -> list[str]:
     """The runs of three words of a text, case apart; a shorter text is one run."""
-    words = text.lower().split()
+    words = text.casefold().split()
     return [" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1))]
 
 

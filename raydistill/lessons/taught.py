@@ -1,26 +1,69 @@
 """Taught: which rows of a dataset an extractor learns from, and their copies under other names."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 
 from raydistill.dataset import Dataset
 from raydistill.lessons import invented, joins, variations
+from raydistill.lessons.apart import NEAR, HeldOut
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """The lessons, how many of them were made, and how many more were like a held-out sentence."""
+
+    rows: pa.Table
+    made: int = 0
+    dropped: int = 0
+
+    def told(self) -> str:
+        """What the log says of them."""
+        if not self.made + self.dropped:
+            return f"{len(self.rows):,} lessons"
+        return (
+            f"{len(self.rows):,} lessons, {self.made:,} of them made; {self.dropped:,} more were"
+            " dropped, equal or nearly equal to a sentence of validation or test"
+        )
 
 
 def taught(
     data: Dataset, *, negatives: float, copies: int, joined: float = 0.0, seed: int
-) -> pa.Table:
+) -> Taught:
     """All rows with an event, `negatives` without for each, and `copies` under invented names.
 
-    `joined` is the share of all these that are said once more, two or three in one sentence.
+    `joined` is the share of all these that are said once more, two or three in one sentence. What
+    is made and comes out like a sentence of validation or test is not taught.
     """
-    lessons = chosen(data.table("train"), negatives)
+    lessons = Taught(chosen(data.table("train"), negatives))
+    makers: list[Callable[[pa.Table], pa.Table]] = []
     if copies:
-        lessons = pa.concat_tables([lessons, _copies(lessons, data, copies, seed)])
+        makers.append(lambda rows: _copies(rows, data, copies, seed))
     if joined and not data.task.single:
-        more = joins.joined(lessons, data.task, share=joined, seed=seed)
-        lessons = pa.concat_tables([lessons, more])
+        makers.append(lambda rows: joins.joined(rows, data.task, share=joined, seed=seed))
+    if not makers:
+        return lessons
+    held_out = HeldOut.of(_held_out(data))
+    for make in makers:
+        made = make(lessons.rows)
+        like = held_out.like(made["text"].to_pylist(), _near(data))
+        apart = made.filter(pa.array(~like))
+        rows = pa.concat_tables([lessons.rows, apart])
+        lessons = Taught(rows, lessons.made + len(apart), lessons.dropped + int(like.sum()))
     return lessons
+
+
+def _held_out(data: Dataset) -> Iterator[str]:
+    for split in ("val", "test"):
+        for batch in data.batches(split):
+            yield from batch.column("text").to_pylist()
+
+
+def _near(data: Dataset) -> float:
+    """What `build` took for nearly equal."""
+    return float(data.manifest.get("filters", {}).get("near", NEAR))
 
 
 def chosen(rows: pa.Table, negatives: float) -> pa.Table:

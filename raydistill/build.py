@@ -26,11 +26,11 @@ import pyarrow.parquet as pq
 from raydistill import dataset, keywords
 from raydistill.dataset import SPLITS, Dataset
 from raydistill.errors import SetupError
-from raydistill.fields import Text
+from raydistill.fields import Integer, Text
 from raydistill.keywords import Keywords
 from raydistill.lessons import audit, consolidate, corrections, near, spill
 from raydistill.lessons.account import KINDS, corpus_pass, held_out, print_account
-from raydistill.lessons.plan import BOILERPLATE, EASY, EVENT, HARD, Plan, Splits
+from raydistill.lessons.plan import EVENT, Plan, Splits, shares
 from raydistill.lessons.reading import Gathered, Wish, gathered
 from raydistill.lessons.steps import REJECTS, Choose, Chosen, Classify, Label, Write, Written
 from raydistill.progress import Progress
@@ -75,7 +75,7 @@ class Config:
     out: str
     task: str = "filing_events"
     split: SplitConfig = field(default_factory=SplitConfig)
-    confidence: int = 0
+    confidence: int = 8
     sample: int = 0
     negatives: float = 2.0
     hard: float = 0.7
@@ -111,10 +111,14 @@ class Config:
                 f" repeats={self.repeats}",
                 expected="near in 0.5..1, sample >= 0, workers >= 1, repeats >= 2",
             )
-        tasks = MIXTURES.get(self.task) or (TASKS[self.task],)
-        names = {one.name for task in tasks for one in task.fields}
-        if self.confidence and "confidence" not in names:
-            raise SetupError(f"confidence={self.confidence}", expected="a task with confidence")
+        if self.confidence < 0:
+            raise SetupError(f"confidence={self.confidence}", expected="at least 0 (0: no floor)")
+
+    @property
+    def floor(self) -> int:
+        """The lowest confidence that is used; 0 where the task has none."""
+        named = {one.name for one in TASKS[self.task].fields if isinstance(one, Integer)}
+        return self.confidence if "confidence" in named else 0
 
 
 def run(config: Config) -> Dataset:
@@ -173,11 +177,12 @@ def _plan(config: Config, work: Path) -> Plan:
         splits=Splits(config.seed, split.val, split.test, _holdout(split.holdout), after),
         seed=config.seed,
         buckets=1,
-        floor=config.confidence,
+        floor=config.floor,
         repeats=config.repeats,
         merge=consolidate.resolved(config.merge),
         corrections=corrections.read(config.corrections, TASKS[config.task]),
         variations=config.variations,
+        near=config.near,
     )
 
 
@@ -212,6 +217,7 @@ class _Build:
         step = Write(self.plan, tuple(starts), scored)
         written = list(self._each("splits", step, shards))
         self.counts["varied"] = sum(one.varied for one in written)
+        self.counts["varied_dropped"] = sum(one.varied_dropped for one in written)
         self.counts["written"] = (
             sum(sum(one.rows.values()) for one in written) - self.counts["varied"]
         )
@@ -293,7 +299,8 @@ class _Build:
             tested.append(one.tested)
         wanted = int(have[EVENT].sum() * self.config.negatives)
         counts = have.sum(axis=1)
-        take = shares(wanted, self.config, {kind: int(counts[kind]) for kind in KINDS})
+        there = {kind: int(counts[kind]) for kind in KINDS}
+        take = shares(wanted, self.config.hard, self.config.boilerplate, there)
         limits: list[int] = []
         for kind in range(EVENT):
             # The first bins that hold as many as are wanted; at most one bin's rows too many.
@@ -309,7 +316,7 @@ class _Build:
 
     def _without_near(self, chosen: list[Chosen]) -> list[int]:
         """Marks near-duplicates; gives the first row of each bucket."""
-        found = near.search(self.plan, chosen, self.config.near, within=self.config.dedup)
+        found = near.search(self.plan, chosen, within=self.config.dedup)
         self.counts.update(found.counts)
         return found.starts
 
@@ -351,7 +358,8 @@ class _Build:
             "seed": config.seed,
             "restarts": self.read.restarts,
             "filters": {
-                "confidence": config.confidence, "where": source.events.where,
+                "confidence": config.floor, "where": source.events.where,
+                "sentences": source.sentences.where, "filings": source.filings.where,
                 "sample": config.sample, "near": config.near, "dedup": config.dedup,
             },
             "split": {"val": config.split.val, "test": config.split.test,
@@ -360,27 +368,13 @@ class _Build:
                           "boilerplate": config.boilerplate, "repeats": config.repeats},
             "merge": dict(config.merge),
             "corrections": self.plan.corrections.manifest(self.corrected),
-            "variations": {"share": config.variations, "rows": self.counts["varied"]},
+            "variations": {"share": config.variations, "rows": self.counts["varied"],
+                           "dropped": self.counts["varied_dropped"]},
             "suggested_merges": {field: len(each) for field, each in merges.items()},
             "prefilter": prefilter,
             "source": {"rows": source.path} if source.kind.value == "rows" else tables,
             "positions": config.positions,
         }  # fmt: skip
-
-
-def shares(wanted: int, config: Config, have: dict[int, int]) -> dict[int, int]:
-    """How many negatives of each kind: the stated shares; what one kind lacks, others fill."""
-    take = {
-        BOILERPLATE: min(have[BOILERPLATE], int(wanted * config.boilerplate)),
-        HARD: min(have[HARD], int(wanted * config.hard)),
-    }
-    take[EASY] = min(
-        have[EASY], wanted - int(wanted * config.boilerplate) - int(wanted * config.hard)
-    )
-    for kind in (EASY, HARD, BOILERPLATE):
-        lack = wanted - sum(take.values())
-        take[kind] += min(lack, have[kind] - take[kind])
-    return take
 
 
 def _types(written: list[Written]) -> dict[str, dict[str, Counter[str]]]:

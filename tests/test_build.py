@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydistill import build, postgres
-from raydistill.dataset import SPLITS, Dataset
+from raydistill.dataset import SPLITS, Dataset, split_of
 from raydistill.demo import world as demo_world
 from raydistill.errors import SetupError
-from raydistill.lessons import reading, review_sheet
+from raydistill.lessons import dedup, reading, review_sheet
 from raydistill.lessons.parts import ReadTeacher
 from raydistill.lessons.review_sheet import Row
 from raydistill.postgres import ReadLost
@@ -24,6 +24,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def config(tmp_path: Path, source: SourceConfig, **more: Any) -> build.Config:
+    more = {"confidence": 0} | more
     return build.Config(
         source=source, out=str(tmp_path / "dataset"), workers=1, vocabulary=600, **more
     )
@@ -42,6 +43,7 @@ def adds_up(made: Dataset) -> bool:
     """Whether every row that was read is kept, merged, rejected or left out, and counted once."""
     a = made.manifest["account"]
     texts = a["sentences"] - a["rejected"] + a.get("without_answer", 0) - a["duplicates"]
+    texts -= a["undecided"]
     written = a["chosen"] - a["near_duplicates"] - a["near_straddling"]
     return texts == a["events"] + a["nothing"] + a["no_date"] and a["written"] == written
 
@@ -229,12 +231,63 @@ def test_a_raw_column_is_read_instead_of_the_fields(world: str, tmp_path: Path) 
 
 
 @pytest.mark.postgres
-def test_the_filter_of_a_table_is_applied(world: str, tmp_path: Path) -> None:
+def test_events_that_a_filter_leaves_out_make_no_sentence_a_negative(
+    world: str, tmp_path: Path
+) -> None:
+    left_out = "event_type = 'declared_dividend'"
+    said = f"SELECT DISTINCT sentence_id, sentence FROM kee.events WHERE {left_out}"
+    ids, texts = zip(*postgres.fetch(world, said), strict=True)
+    # One of them also stands in other filings, in which the teacher found nothing.
+    execute(
+        world,
+        "INSERT INTO kee.sentences SELECT 'copy' || filing_id, filing_id, 9999, upper($$"
+        f"{texts[0]}$$) FROM kee.filings WHERE teacher_done_at IS NOT NULL",
+    )
+    # Rows that say that there is no event are none.
+    execute(
+        world,
+        "INSERT INTO kee.events (event_id, sentence_id, filing_id, sentence, model, created_at,"
+        " raw) SELECT -1, 'x', filing_id, 'Nothing of note happened on that day.', model, now(),"
+        " raw FROM kee.events LIMIT 1;"
+        "INSERT INTO kee.sentences SELECT 'quiet', filing_id, 9998,"
+        " 'Nothing of note happened on that day.' FROM kee.events LIMIT 1",
+    )
     source = SourceConfig(dsn=world)
-    source.events.where = "event_type <> 'declared_dividend' -- {not a hole}"
-    made = build.run(config(tmp_path, source))
-    answers = [row["answer"] for row in rows_of(made)]
-    assert not [one for one in answers if "declared_dividend" in one]
+    source.events.where = f"NOT ({left_out}) -- {{not a hole}}"
+    made = build.run(config(tmp_path, source, negatives=50.0))
+    rows = rows_of(made)
+    assert not [row for row in rows if "declared_dividend" in row["answer"]]
+    silent = {row["id"] for row in rows if not row["keep"]}
+    assert len(silent) > 1000
+    assert not silent & set(ids)
+    quiet = {row["text"].casefold() for row in rows if not row["keep"]}
+    assert not quiet & {text.casefold() for text in texts}
+    assert "quiet" in silent
+    account = made.manifest["account"]
+    assert account["left_out"] == len(ids)
+    assert account["undecided"] > 40
+    assert adds_up(made)
+
+
+@pytest.mark.postgres
+def test_a_filter_of_sentences_or_filings_narrows_what_is_taken_as_negative(
+    world: str, tmp_path: Path
+) -> None:
+    source = SourceConfig(dsn=world)
+    source.sentences.where = "position % 2 = 0"
+    source.filings.where = "filing_id < (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY"
+    source.filings.where += " filing_id) FROM kee.filings)"
+    made = build.run(config(tmp_path, source, negatives=50.0))
+    query = "SELECT sentence_id FROM kee.sentences WHERE filing_id IN (SELECT filing_id FROM"
+    query += f" kee.filings WHERE teacher_done_at IS NOT NULL AND {source.filings.where})"
+    left = {id for (id,) in postgres.fetch(world, f"{query} AND position % 2 = 0")}
+    said = {id for (id,) in postgres.fetch(world, "SELECT sentence_id FROM kee.events")}
+    silent = {row["id"] for row in rows_of(made) if not row["keep"]}
+    assert len(silent) > 1000
+    assert silent <= left - said
+    known = {id for (id,) in postgres.fetch(world, query)}
+    assert {row["id"] for row in rows_of(made) if row["keep"]} <= known & said
+    assert adds_up(made)
 
 
 @pytest.mark.postgres
@@ -353,14 +406,42 @@ def test_types_are_renamed_by_the_merge_map_before_they_are_counted(tmp_path: Pa
     )
 
 
-def test_the_confidence_floor_drops_answers_below_it(tmp_path: Path) -> None:
+def test_answers_below_the_confidence_floor_become_neither_events_nor_negatives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = lines()
     for n in range(0, 60, 3):
         rows[n]["output"] = {"events": [EVENT | {"confidence": 5}]}
+    copy = rows[0]["input"].upper()  # another copy, of which the teacher said nothing
+    rows.append({"id": "copy", "input": copy, "output": {"skip": True}, "company": "c9"})
     file = write_lines(tmp_path / "rows.jsonl", rows)
-    assert from_files(tmp_path / "off", file).manifest["rejects"] == {}
-    made = from_files(tmp_path / "on", file, confidence=8)
+    assert from_files(tmp_path / "off", file, confidence=0).manifest["rejects"] == {}
+    source = SourceConfig(kind=SourceKind.rows, path=str(file))
+    settings = build.Config(
+        source=source, out=str(tmp_path / "on"), workers=1, vocabulary=600, recall=0.9
+    )
+    made = build.run(settings)
     assert made.manifest["rejects"] == {"low_confidence": 20}
+    assert made.manifest["filters"]["confidence"] == 8
+    assert "20 sentences below 8 are left out" in capsys.readouterr().out
+    found = {row["text"].casefold() for row in rows_of(made)}
+    assert not found & {row["input"].casefold() for row in rows[:60:3]}
+    assert adds_up(made)
+
+
+def signed(sheet: Path, shown: list[Row], changes: list[dict[str, str] | None]) -> Path:
+    """A sheet of these rows; ann has changed and signed each that has changes."""
+    review_sheet.write_csv(sheet, shown, FILING_EVENTS)
+    with sheet.open(newline="", encoding="utf-8-sig") as stream:
+        said = list(csv.DictReader(stream))
+    for line, change in zip(said, changes, strict=True):
+        if change is not None:
+            line |= {"reviewer": "ann", "reviewed_at": "2026-01-02", **change}
+    with sheet.open("w", newline="", encoding="utf-8") as stream:
+        out = csv.DictWriter(stream, list(said[0]))
+        out.writeheader()
+        out.writerows(said)
+    return sheet
 
 
 def test_corrections_override_the_teacher_its_floor_and_its_copies_and_are_accounted(
@@ -373,15 +454,8 @@ def test_corrections_override_the_teacher_its_floor_and_its_copies_and_are_accou
     sheet = tmp_path / "sheet.csv"
     answers = [FILING_EVENTS.render(FILING_EVENTS.parse(json.dumps(r["output"]))) for r in rows]
     shown = [Row(r["id"], r["company"], r["input"], answers[n], "s", 1) for n, r in enumerate(rows)]
-    review_sheet.write_csv(sheet, [shown[0], shown[3], shown[6]], FILING_EVENTS)
-    with sheet.open(newline="", encoding="utf-8-sig") as stream:
-        said = list(csv.DictReader(stream))
-    said[0] |= {"reviewer": "ann", "reviewed_at": "2026-01-02", "object": "Acme"}
-    said[1] |= {"reviewer": "ann", "reviewed_at": "2026-01-02", "event_type": ""}
-    with sheet.open("w", newline="", encoding="utf-8") as stream:
-        out = csv.DictWriter(stream, list(said[0]))
-        out.writeheader()
-        out.writerows(said)
+    changes = [{"object": "Acme"}, {"event_type": ""}, None]
+    signed(sheet, [shown[0], shown[3], shown[6]], changes)
     plain = from_files(tmp_path / "plain", file, confidence=8)
     made = from_files(tmp_path / "made", file, confidence=8, corrections=[str(sheet)])
     old, new = ({row["text"]: row for row in rows_of(one)} for one in (plain, made))
@@ -399,18 +473,83 @@ def test_corrections_override_the_teacher_its_floor_and_its_copies_and_are_accou
     assert {one["id"] for one in account["labels"]} <= {"0", "3", "copy"}
 
 
+def test_a_correction_holds_for_copies_in_any_case_and_writes_spans_as_they_do(
+    tmp_path: Path,
+) -> None:
+    rows = lines()
+    text = rows[3]["input"]
+    rows += [{**rows[3], "id": f"loud{n}", "input": text.upper()} for n in range(3)]
+    answer = FILING_EVENTS.render(FILING_EVENTS.parse(json.dumps(rows[3]["output"])))
+    shown = [Row("3", "c3", text, answer, "s", 1)]
+    sheet = signed(tmp_path / "sheet.csv", shown, [{"object": "Acme"}])
+    file = write_lines(tmp_path / "rows.jsonl", rows)
+    made = from_files(tmp_path, file, corrections=[str(sheet)])
+    (kept,) = [row for row in rows_of(made) if row["text"].casefold() == text.casefold()]
+    (record,) = FILING_EVENTS.parse(kept["answer"]).records
+    assert (kept["text"], record["object"]) == (text.upper(), "ACME")
+    assert made.manifest["corrections"]["applied"] == 1
+
+
 @pytest.mark.postgres
-def test_variations_add_copies_to_train_alone_and_are_counted(world: str, tmp_path: Path) -> None:
+def test_variations_add_copies_to_train_alone_and_none_is_like_a_held_out_sentence(
+    world: str, tmp_path: Path
+) -> None:
     plain = build.run(config(tmp_path / "plain", SourceConfig(dsn=world)))
     made = build.run(config(tmp_path / "made", SourceConfig(dsn=world), variations=0.5))
-    varied = dict.fromkeys(SPLITS, 0)
     for split in SPLITS:
         ids = made.table(split)["id"].to_pylist()
-        varied[split] = sum(id.endswith("~v") for id in ids)
         assert [i for i in ids if not i.endswith("~v")] == plain.table(split)["id"].to_pylist()
-    assert varied["val"] == varied["test"] == 0
-    assert varied["train"] == made.manifest["variations"]["rows"] > 10
     assert adds_up(made)
+    copies = copies_of(made)
+    assert len(copies) == made.manifest["variations"]["rows"] > 10
+    # The copies happen to be what a company of the test split says.
+    filings = postgres.fetch(world, "SELECT filing_id, cik FROM kee.filings ORDER BY 1")
+    of_test = next(f for f, c in filings if split_of(c, seed=0, val=0.1, test=0.2) == "test")
+    columns = [f.name for f in FILING_EVENTS.fields]
+    some = sorted(copies.items())[::2]
+    with postgres.connect(world) as connection:
+        for at, (id, text) in enumerate(some):
+            fields = ", ".join(columns)
+            query = (
+                f"INSERT INTO kee.events (event_id, sentence_id, filing_id, sentence, {fields},"
+                f" model, created_at, raw) SELECT -1 - {at}, 'held{at}', $${of_test}$$,"
+                f" $${text.upper()}$$, {fields}, model, created_at, raw FROM kee.events"
+                f" WHERE sentence_id = $${id.removesuffix('~v')}$$ LIMIT 1"
+            )
+            postgres.script(connection, query)
+    again = build.run(config(tmp_path / "again", SourceConfig(dsn=world), variations=0.5))
+    assert again.manifest["variations"]["dropped"] > 5
+    held_out = {text.casefold() for name in ("val", "test") for text in texts_of(again, name)}
+    assert held_out >= {text.casefold() for _, text in some}
+    assert not held_out & {text.casefold() for text in copies_of(again).values()}
+    assert adds_up(again)
+
+
+def texts_of(made: Dataset, split: str) -> list[str]:
+    return made.table(split)["text"].to_pylist()
+
+
+def copies_of(made: Dataset) -> dict[str, str]:
+    """The texts of varied copies by their ids, all of them in train."""
+    found = {row["id"]: row["text"] for row in rows_of(made) if row["id"].endswith("~v")}
+    assert set(found) <= set(made.table("train")["id"].to_pylist())
+    return found
+
+
+def test_a_build_whose_splits_share_near_duplicates_stops_and_leaves_no_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A search that compares next to nothing, and so misses most of them.
+    monkeypatch.setattr(dedup, "_ROUNDS", 0)
+    monkeypatch.setattr(dedup, "_WINDOW", 2)
+    long = " ".join(f"word{n}" for n in range(40))
+    same = [
+        {**row, "id": f"same{n}", "input": f"{long} {n}"} for n, row in enumerate(lines(120)[::3])
+    ]
+    file = write_lines(tmp_path / "rows.jsonl", lines() + same)
+    with pytest.raises(SetupError, match="near-duplicates stand in two splits"):
+        from_files(tmp_path, file)
+    assert [one.name for one in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 def test_a_sample_is_a_part_of_every_larger_sample(tmp_path: Path) -> None:
@@ -430,6 +569,8 @@ def test_a_file_without_the_columns_or_a_missing_file_is_refused(tmp_path: Path)
         from_files(tmp_path, file)
     with pytest.raises(SetupError, match="no rows at"):
         from_files(tmp_path, tmp_path / "nothing")
+    with pytest.raises(SetupError, match="is empty"):
+        from_files(tmp_path, write_lines(tmp_path / "empty.jsonl", []))
 
 
 def test_rows_without_an_answer_are_refused(tmp_path: Path) -> None:

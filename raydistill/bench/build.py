@@ -96,8 +96,9 @@ def _build(dsn: str, folder: Path) -> tuple[float, float]:
 
 
 def _run(dsn: str, folder: str) -> None:
-    config = build.Config(source=SourceConfig(dsn=dsn), out=f"{folder}/dataset", negatives=1.0)
-    build.run(config)
+    source = SourceConfig(dsn=dsn)  # confidences of 1 to 10 in equal parts, and every row is built
+    out = f"{folder}/dataset"
+    build.run(build.Config(source=source, out=out, negatives=1.0, confidence=0))
 
 
 class _Peak:

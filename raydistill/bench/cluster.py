@@ -41,7 +41,7 @@ def run(root: Path, *, filings: int = 240) -> dict[str, Any]:
     with Nodes(2) as nodes:
         way = _Way(nodes, folder, root, dsn, seconds, printed)
         way.job("doctor", "nodes=3", "disk_gib=1", "ray=true")
-        way.job("build", "vocabulary=1500", "workers=1", "head=100")
+        way.job("build", "vocabulary=1500", "workers=1", "head=100", "confidence=0")
         way.job("train", "student=skip_s", *_SIZE, "fit.steps=60", name="train skip")
         killed = way.train_and_kill()
         nodes.add()

@@ -69,6 +69,9 @@ def print_account(made: Dataset) -> None:
     print("account:", ", ".join(account))
     if manifest["rejects"]:
         print("rejected:", ", ".join(f"{k} {v:,}" for k, v in manifest["rejects"].items()))
+    if low := manifest["rejects"].get("low_confidence"):
+        floor = manifest["filters"]["confidence"]
+        print(f"confidence: {low:,} sentences below {floor} are left out; confidence=0 keeps them")
     learned = manifest["prefilter"]
     print(f"prefilter: {learned['keywords']} keywords, {learned['claim']}")
     held = learned["held_out"]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from raydistill.dataset import SPLITS
 from raydistill.errors import SetupError
 from raydistill.lessons import dedup
+from raydistill.lessons.apart import HeldOut
 from raydistill.lessons.plan import Plan
 from raydistill.lessons.steps import Chosen
 
@@ -27,11 +28,13 @@ class Search:
     counts: Counter[str]
 
 
-def search(plan: Plan, chosen: list[Chosen], threshold: float, *, within: bool) -> Search:
+def search(plan: Plan, chosen: list[Chosen], *, within: bool) -> Search:
     """Writes near.npy (for each row the earlier one it is near to, or -1) and disputed.npy.
 
+    For a plan with variations, also what these have to keep away from (HeldOut).
     Raises SetupError if near-duplicates of two splits are left.
     """
+    threshold = plan.near
     sizes = [len(one.share) for one in chosen]
     starts = [0, *np.cumsum(sizes).tolist()]
     total = starts.pop()
@@ -61,6 +64,10 @@ def search(plan: Plan, chosen: list[Chosen], threshold: float, *, within: bool) 
             expected="none, after those of train were dropped",
             todo="this is a bug of the search: build with another seed, and report it",
         )
+    if plan.variations:
+        held = left[split[left] != SPLITS.index("train")]
+        theirs = np.stack([bands(band)[held] for band in range(dedup.BANDS)])
+        HeldOut(signature[held], theirs).write(Path(plan.work))
     at = np.flatnonzero(near >= 0)
     across = split[at] != split[near[at]]
     disputed = at[keep[at] != keep[near[at]]]

@@ -1,10 +1,9 @@
-"""The steps of build that read: teacher rows and sentences, spilled by text.
+"""The steps of build that read: teacher rows, what is left out of them, and sentences, by text.
 
 A step is a plain picklable object called with a numbered part; it returns what the driver counts.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as compute
 
+from raydistill.answer import Answer
 from raydistill.lessons import rows, spill, teacher
 from raydistill.lessons.plan import ROW_SALT, SAMPLE_SALT, TEXT_SALT, Plan
 from raydistill.lessons.spill import Keys
+from raydistill.task import Task
 from raydistill.tasks import TASKS
 
 pc: Any = compute
@@ -96,6 +97,41 @@ def _given(table: pa.Table, row: Any, code: Any) -> pa.Array:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadLeftOut:
+    """Reads events that a filter leaves out: their sentences are no negatives, nor are copies.
+
+    Notes the keys of ids and texts of rows that state an event; gives how many rows do.
+    """
+
+    plan: Plan
+    source: rows.Rows
+
+    def __call__(self, numbered: tuple[int, Any]) -> int:
+        part, where = numbered
+        stated = 0
+        for piece, table in enumerate(self.source.tables(where)):
+            table = table.filter(_states(table, TASKS[self.plan.task]))
+            stated += len(table)
+            name = f"left-{part:06}-{piece:04}"
+            folder = self.plan.folder("teacher")
+            for kind, found in (
+                ("ids", spill.keys(table["id"].to_pylist())),
+                ("left", spill.text_keys(table["text"].to_pylist())),
+            ):
+                np.save(folder / f"{name}.{kind}.npy", np.unique(found))
+        return stated
+
+
+def _states(table: pa.Table, task: Task) -> pa.Array:
+    """Which rows state an event, at a glance and in doubt yes: a row may also say that none is."""
+    if "raw" not in table.column_names:
+        return table[task.fields[0].name].is_valid()
+    nothing = {task.render(Answer()), teacher.json_text({task.key: []}), "[]", "null", ""}
+    raw = pc.replace_substring_regex(table["raw"].cast(pa.string()), r"\s", "")
+    return pc.invert(pc.is_in(pc.fill_null(raw, ""), pa.array(sorted(nothing))))
+
+
+@dataclass(frozen=True, slots=True)
 class ReadSentences:
     """Reads a part of the sentences and spills those the teacher has read and found nothing in.
 
@@ -120,8 +156,8 @@ class ReadSentences:
         id_key = spill.keys(table["id"].to_pylist())
         text_key = spill.text_keys(table["text"].to_pylist())
         keep = spill.below(spill.mixed(text_key, self.plan.seed + TEXT_SALT), self.rate)
-        keep |= spill.contains(_sorted_keys(f"{work}/texts.npy"), text_key)
-        keep &= ~spill.contains(_sorted_keys(f"{work}/ids.npy"), id_key)
+        keep |= spill.contains(spill.known(f"{work}/texts.npy"), text_key)
+        keep &= ~spill.contains(spill.known(f"{work}/ids.npy"), id_key)
         keep &= np.array([bool((t or "").strip()) for t in table["text"].to_pylist()], np.bool_)
         keyed = _keyed(table.filter(pa.array(keep)), text_key[keep], id_key[keep], self.plan)
         made = _once_each(keyed)
@@ -129,11 +165,6 @@ class ReadSentences:
         folder = self.plan.folder("sentences")
         spill.write(folder / f"{name}.arrow", made, bucket, self.plan.buckets)
         return len(keyed)
-
-
-@lru_cache(maxsize=2)
-def _sorted_keys(file: str) -> Keys:
-    return np.load(file, mmap_mode="r")
 
 
 def _once_each(table: pa.Table) -> pa.Table:

@@ -58,6 +58,7 @@ class Plan:
     merge: Mapping[str, str] = field(default_factory=dict)
     corrections: Corrections = field(default_factory=Corrections)
     variations: float = 0.0  # share of train rows that get a varied copy
+    near: float = 0.8  # share of three-word runs that makes two texts near-duplicates
 
     def folder(self, name: str) -> Path:
         """A folder under the work folder, made where it is missing."""
@@ -73,3 +74,14 @@ class Plan:
 def bucket_file(plan: Plan, name: str, bucket: int) -> Path:
     """The file of a bucket in a folder."""
     return plan.folder(name) / f"{bucket:06}.arrow"
+
+
+def shares(wanted: int, hard: float, boilerplate: float, have: Mapping[int, int]) -> dict[int, int]:
+    """How many negatives of each kind: the stated shares; what one kind lacks, others fill."""
+    each = {BOILERPLATE: int(wanted * boilerplate), HARD: int(wanted * hard)}
+    each[EASY] = wanted - sum(each.values())
+    take = {kind: min(have[kind], count) for kind, count in each.items()}
+    for kind in (EASY, HARD, BOILERPLATE):
+        lack = wanted - sum(take.values())
+        take[kind] += min(lack, have[kind] - take[kind])
+    return take

@@ -18,13 +18,13 @@ import numpy as np
 from raydistill import postgres
 from raydistill.errors import SetupError
 from raydistill.lessons import spill
-from raydistill.lessons.parts import ReadSentences, ReadTeacher
+from raydistill.lessons.parts import ReadLeftOut, ReadSentences, ReadTeacher
 from raydistill.lessons.plan import Plan
 from raydistill.lessons.rows import FileRows, Rows, TableRows, write_filings
 from raydistill.lessons.spill import Keys
 from raydistill.postgres import ConnectionLost
 from raydistill.progress import Progress
-from raydistill.source import SourceConfig, TableConfig, dsn
+from raydistill.source import SourceConfig, TableConfig, answer_columns, dsn
 from raydistill.tasks import TASKS
 
 ATTEMPTS = 3
@@ -64,16 +64,12 @@ def gathered(
             expected="source=kee | source=rows",
         )
     database = dsn(config)
-    fields = {one.name: one.name for one in TASKS[plan.task].fields}
-    events = replace(
-        config.events,
-        columns=config.events.columns
-        if "raw" in config.events.columns
-        else {**fields, **config.events.columns},
-    )
-    for one in (config.filings, config.sentences, events):
-        postgres.check_columns(database, one.table, list(one.columns.values()))
-    config = replace(config, events=events)
+    columns = answer_columns(config.events, TASKS[plan.task])
+    config = replace(config, events=replace(config.events, columns=columns))
+    for name in ("filings", "sentences", "events"):
+        one: TableConfig = getattr(config, name)
+        setting = f"source.{name}.columns"
+        postgres.check_columns(database, one.table, one.columns, setting=setting)
     for attempt in range(1, ATTEMPTS + 1):
         shutil.rmtree(plan.work, ignore_errors=True)
         fresh = replace(plan, work=f"{plan.work}/read-{attempt}")
@@ -128,6 +124,10 @@ def _of_tables(
         rate = taken / max(1, events)
         step = ReadTeacher(plan, source(config.events), rate)
         read = sum(_each("teacher rows", step, step.source, processes))
+        left_out = 0
+        if config.events.where:
+            left = ReadLeftOut(plan, source(_left_out(config.events, plan)))
+            left_out = sum(_each("events left out", left, left.source, processes))
         _known(plan)
         silent = ReadSentences(
             plan, source(config.sentences, "position"), candidates / max(1, sentences)
@@ -138,6 +138,7 @@ def _of_tables(
         teacher_rows=read,
         sentence_rows=sum(n for n, _ in parts),
         candidates=sum(n for _, n in parts),
+        left_out=left_out,
     )
     return Gathered(plan, counts, taken, counts["candidates"])
 
@@ -148,6 +149,8 @@ def _of_files(
     if not config.path:
         raise SetupError("source=rows without a path", todo="set source.path=FILE or a folder")
     source = FileRows(config.path, plan.task, dict(config.columns))
+    if not source.parts():
+        raise SetupError(f"{config.path} is empty", expected="rows", todo="set source.path=")
     rows = source.count()
     taken = min(rows, wish.sample or rows)
     shutil.rmtree(plan.work, ignore_errors=True)
@@ -188,9 +191,20 @@ def _count(database: str, one: TableConfig, snapshot: str) -> int:
     return int(batch.column(0)[0].as_py())
 
 
+def _left_out(events: TableConfig, plan: Plan) -> TableConfig:
+    """The rows that the filter leaves out, and of their columns what says whether one is an event.
+
+    A condition that is null leaves a row out, too.
+    """
+    says = "raw" if "raw" in events.columns else TASKS[plan.task].fields[0].name
+    columns = {name: events.columns[name] for name in ("id", "filing_id", "text", says)}
+    return replace(events, columns=columns, where=f"({events.where}\n) IS NOT TRUE")
+
+
 def _known(plan: Plan) -> None:
-    """The keys of all sentences with an answer, and of their texts, sorted: some 8 bytes each."""
-    for name in ("ids", "texts"):
+    """Sorted keys, some 8 bytes each: of all sentences with an answer, of their texts, and of the
+    texts whose events a filter leaves out."""
+    for name in ("ids", "texts", "left"):
         files = sorted(plan.folder("teacher").glob(f"*.{name}.npy"))
         parts: list[Keys] = [np.load(file) for file in files]
         whole = np.unique(np.concatenate(parts)) if parts else np.empty(0, np.uint64)

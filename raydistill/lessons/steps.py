@@ -11,6 +11,7 @@ folder and returns what the driver counts.
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from raydistill.answer import Answer
 from raydistill.dataset import SCHEMA, SPLITS
 from raydistill.lessons import audit, corrections, dedup, spill, teacher, variations
+from raydistill.lessons.apart import HeldOut
 from raydistill.lessons.plan import BOILERPLATE, EASY, EVENT, HARD, SAMPLE_SALT, Plan, bucket_file
 from raydistill.lessons.spill import Keys
 from raydistill.stages.prefilter import Prefilter
@@ -52,25 +54,16 @@ class Label:
     sample_rate: tuple[float, float]  # of texts with an event, and without
 
     def __call__(self, bucket: int) -> Labelled:
-        task = TASKS[self.plan.task]
         counts: Counter[str] = Counter()
-        parts: list[pa.Table] = []
-        rejected = REJECTS.empty_table()
-        if files := self.plan.files("teacher"):
-            said = pa.Table.from_batches(spill.read(files, bucket))
-            good, bad = self._rescued(*teacher.answers(said, task, self.plan.floor))
-            counts["sentences"] += len(good) + len(bad)
-            counts["rejected"] += len(bad)
-            rejected = bad.select(REJECTS.names)
-            parts.append(good.drop_columns(["id_key", "reading", "at"]))
-        if files := self.plan.files("sentences"):
-            parts.append(_silent(pa.Table.from_batches(spill.read(files, bucket)), task))
-            counts["without_answer"] += int(np.asarray(parts[-1]["copies"]).sum())
-        pq.write_table(rejected, self.plan.folder("rejects") / f"{bucket:06}.parquet")
-        table = pa.concat_tables([part.select(parts[0].column_names) for part in parts])
+        table, rejected = self._said(bucket, counts)
+        pq.write_table(
+            rejected.select(REJECTS.names), self.plan.folder("rejects") / f"{bucket:06}.parquet"
+        )
         # Before the vote: every copy of a reviewed text says the same, so the person wins.
         table, corrected = corrections.apply(table, self.plan.corrections)
-        table, voted = teacher.voted(table)
+        decided = self._decided(table, _seen(rejected))
+        counts["undecided"] = _copies(table) - _copies(decided)
+        table, voted = teacher.voted(decided)
         counts.update(voted)
         split = self.plan.splits.of(table["group"].to_pylist(), table["day"].to_pylist())
         counts["no_date"] += int((split < 0).sum())
@@ -86,6 +79,20 @@ class Label:
         ids = spill.keys(table.filter(table["keep"])["id"].to_pylist())
         return Labelled(counts, codes, ids, self._sample(table), corrected)
 
+    def _said(self, bucket: int, counts: Counter[str]) -> tuple[pa.Table, pa.Table]:
+        """What the teacher said of the bucket's sentences, silence too; and what is rejected."""
+        task = TASKS[self.plan.task]
+        said = pa.Table.from_batches(spill.read(self.plan.files("teacher"), bucket))
+        good, rejected = self._rescued(*teacher.answers(said, task, self.plan.floor))
+        counts["sentences"] += len(good) + len(rejected)
+        counts["rejected"] += len(rejected)
+        table = good.drop_columns(["id_key", "reading", "at"])
+        if files := self.plan.files("sentences"):
+            silent = _silent(pa.Table.from_batches(spill.read(files, bucket)), task)
+            counts["without_answer"] += _copies(silent)
+            table = pa.concat_tables([table, silent.select(table.column_names)])
+        return table, rejected
+
     def _rescued(self, good: pa.Table, bad: pa.Table) -> tuple[pa.Table, pa.Table]:
         """Rejected rows that a person has answered join the good ones, answered."""
         reviewed = [self.plan.corrections.has(text) for text in bad["text"].to_pylist()]
@@ -96,12 +103,37 @@ class Label:
         fixed = fixed.select(good.column_names).cast(good.schema)
         return pa.concat_tables([good, fixed]), bad.filter(pc.invert(known))
 
+    def _decided(self, table: pa.Table, seen: Keys) -> pa.Table:
+        """The rows without those that say nothing of a text in which the teacher saw an event.
+
+        That event is not used (too unsure, or left out by a filter): such a text is no negative
+        because another copy of it is silent. A person's word that there is none counts.
+        """
+        text = np.asarray(table["text_key"])
+        left = spill.known(f"{self.plan.work}/left.npy")
+        doubt = spill.contains(left, text) | spill.contains(np.sort(seen), text)
+        doubt &= ~np.asarray(table["keep"])
+        at = np.flatnonzero(doubt)
+        words = table["text"].take(pa.array(at)).to_pylist()
+        doubt[at] = [not self.plan.corrections.has(text) for text in words]
+        return table.filter(pa.array(~doubt))
+
     def _sample(self, table: pa.Table) -> pa.Table:
         keep = np.asarray(table["keep"])
         drawn = spill.mixed(np.asarray(table["share"]), SAMPLE_SALT)
         take = np.where(keep, *(spill.below(drawn, rate) for rate in self.sample_rate))
         take = take & (np.asarray(table["split"]) != SPLITS.index("test"))
         return table.filter(pa.array(take)).select(["share", "text", "keep", "group", "random"])
+
+
+def _copies(table: pa.Table) -> int:
+    return int(np.asarray(table["copies"]).sum())
+
+
+def _seen(rejected: pa.Table) -> Keys:
+    """The texts of rejected rows that state an event, and of those whose filing is left out."""
+    unknown = pc.equal(rejected["code"], "unknown_filing")
+    return np.asarray(rejected.filter(pc.or_(rejected["keep"], unknown))["text_key"])
 
 
 def _silent(table: pa.Table, task: Task) -> pa.Table:
@@ -206,6 +238,7 @@ class Written:
     types: dict[str, dict[str, Counter[str]]]  # split, field, value
     suspects: list[dict[str, Any]]
     varied: int = 0  # rows of train that are varied copies of others
+    varied_dropped: int = 0  # copies that came out like a row of val or test
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +266,7 @@ class Write:
         for at, name in enumerate(SPLITS):
             part = table.filter(pc.equal(table["split"], at))
             if name == "train" and self.plan.variations:
-                copies = self._varied(part, task)
+                copies, made.varied_dropped = self._varied(part, task)
                 made.varied, part = len(copies), pa.concat_tables([part, copies])
             said = part.filter(part["keep"])
             made.rows[name], made.events[name] = len(part), len(said)
@@ -246,10 +279,15 @@ class Write:
                 pq.write_table(examples(part, task.name), folder / f"{shard:05}.parquet")
         return made
 
-    def _varied(self, part: pa.Table, task: Task) -> pa.Table:
-        """Copies of rows with an event under other names, amounts and dates."""
+    def _varied(self, part: pa.Table, task: Task) -> tuple[pa.Table, int]:
+        """Copies of rows with an event under other names, amounts and dates, and how many more were
+        made and dropped."""
+        plan = self.plan
         events = part.filter(part["keep"])
-        return variations.varied(events, task, self.plan.variations, self.plan.seed)
+        copies = variations.varied(events, task, plan.variations, plan.seed)
+        held_out = HeldOut.read(Path(plan.work))
+        like = held_out.like(copies["text"].to_pylist(), plan.near)
+        return copies.filter(pa.array(~like)), int(like.sum())
 
 
 def examples(table: pa.Table, task: str) -> pa.Table:

@@ -63,8 +63,9 @@ def _of_raw(raws: list[Any], texts: list[str], task: Task, merge: Merge) -> pa.T
             found.append({"row": row})
         for record in answer.records:
             one = _renamed(record, task, merge)
-            sure = record.get("confidence")
-            found.append({"row": row, "record": json_text(one), "confidence": sure})
+            sure = record.get("confidence")  # a number where it is to be compared with a floor
+            known = sure if isinstance(sure, int) else None
+            found.append({"row": row, "record": json_text(one), "confidence": known})
     return pa.Table.from_pylist(found, schema=RECORDS)
 
 

@@ -133,7 +133,7 @@ def _teach(config: Config, workers: Workers, report: Report, resume: Path | None
     examples = _examples(config, data, begun, tell=workers.rank == 0)
     if workers.rank == 0:
         _announce(begun, examples)
-    teaches = learner(begun, examples, pack=config.fit.pack)
+    teaches = learner(begun, examples, pack=config.fit.pack, shift=config.fit.shift)
     check = partial(_agreement, config, data, begun) if config.fit.validate_every else None
     fit(teaches, config.fit, workers=workers, report=report, resume=resume, validate=check)
     if workers.rank == 0:
@@ -157,7 +157,9 @@ def step_seconds(config: Config) -> float:
     marks: list[float] = []
     data = dataset.open_(Path(config.dataset), only=config.only)
     begun = _begun(config, data)
-    teaches = learner(begun, _examples(config, data, begun, tell=False), pack=config.fit.pack)
+    fit_config = config.fit
+    examples = _examples(config, data, begun, tell=False)
+    teaches = learner(begun, examples, pack=fit_config.pack, shift=fit_config.shift)
     fit(teaches, config.fit, report=lambda line, _: marks.append(line.seconds))
     return (marks[-1] - marks[0]) / (len(marks) - 1)
 

@@ -7,7 +7,6 @@ function of seed and epoch: a resumed run, on any number of workers, goes on whe
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +24,8 @@ _POOL_BATCHES = 192  # batches are cut from length-sorted pools of about this ma
 # Batches come in few shapes: matrix libraries compile a kernel for each shape they meet, which on a
 # CPU takes longer than a small student's product itself (12,000 tokens/s became 18,000).
 GRID = 8
+# Answers more coarsely: batches of nothing but "no event" would each teach to say so always.
+ANSWER_GRID = 16
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,15 @@ class Ragged:
         """The length of the longest row."""
         return int(self.lengths.max())
 
-    def batch(self, rows: Ids, fill: int) -> NDArray[np.int64]:
-        """Some rows as one array, filled up to a width of GRID, or to the longest row of all."""
-        some = [self[row] for row in rows]
-        widest = max((len(row) for row in some), default=1)
-        return padded(some, fill, min(int(_up(widest)), max(widest, self.longest)))
+    def widths(self, grid: int) -> NDArray[np.int64]:
+        """The columns that each row takes: multiples of `grid`, at most the longest row."""
+        return np.minimum(-(-self.lengths // grid) * grid, self.longest)
+
+    def batch(self, rows: Ids, fill: int, grid: int = GRID) -> NDArray[np.int64]:
+        """Some rows as one array of as many columns as the widest of them takes."""
+        widest = max((len(self[row]) for row in rows), default=1)
+        width = min(-(-widest // grid) * grid, self.longest)
+        return padded([self[row] for row in rows], fill, width)
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ def epoch(examples: Examples, *, seed: int, number: int, batch_tokens: int) -> l
     A batch's padded tokens stay within `batch_tokens` unless one row alone is longer.
     """
     order = np.random.default_rng((seed, number)).permutation(len(examples)).astype(np.int32)
-    widths = np.stack([_up(examples.inputs.lengths), _up(examples.labels.lengths)])
+    widths = np.stack([examples.inputs.widths(GRID), examples.labels.widths(ANSWER_GRID)])
     mean = max(1.0, float(widths.sum(0).mean())) if len(examples) else 1.0
     pool = max(1, int(_POOL_BATCHES * batch_tokens / mean))
     batches: list[Ids] = []
@@ -162,10 +167,6 @@ def epoch(examples: Examples, *, seed: int, number: int, batch_tokens: int) -> l
         batches += _cut(rows[np.lexsort(widths[::-1, rows])], widths, batch_tokens)
     mixed = np.random.default_rng((seed, number, 1)).permutation(len(batches))
     return [batches[one] for one in mixed]
-
-
-def _up(lengths: Any) -> Any:
-    return -(-lengths // GRID) * GRID
 
 
 def _cut(rows: Ids, widths: NDArray[np.int64], budget: int) -> list[Ids]:

@@ -25,7 +25,8 @@ from raydistill.student.optimise import Optimiser, Optimisers
 class FitConfig:
     """How a student is trained. Rates are peak learning rates; `steps` are optimiser steps.
 
-    `pack` is the columns of a line in which a decoder's rows follow each other, 0 for a row a line.
+    `pack` is the columns of a line in which a decoder's rows follow each other, 0 for a row a line;
+    `shift` the share (0..1) of a seq2seq student's lessons that begin at another input position.
     Every `validate_every` steps (0: never) the student answers `validate_rows` sentences of
     validation; `patience` validations without a better agreement end the run (0: none does).
     """
@@ -45,6 +46,7 @@ class FitConfig:
     fp16: bool = False
     gradient_checkpointing: bool = False
     pack: int = 0
+    shift: float = 0.0
     validate_every: int = 0
     validate_rows: int = 200
     patience: int = 3
@@ -58,6 +60,8 @@ class FitConfig:
         for name in ("pack", "validate_every", "patience"):
             if getattr(self, name) < 0:
                 raise SetupError(f"train.fit.{name}={getattr(self, name)}", expected="at least 0")
+        if not 0 <= self.shift <= 1:
+            raise SetupError(f"train.fit.shift={self.shift}", expected="a share from 0 to 1")
         if self.fp16 and self.bf16:
             self.bf16 = False  # stated beside the default
 

@@ -17,9 +17,10 @@ from torch import nn
 from raydistill.errors import SetupError
 from raydistill.frame import CARD as STUDENT
 from raydistill.frame import Frame, of_card
-from raydistill.student.examples import Examples
+from raydistill.student.examples import ANSWER_GRID, Examples
 from raydistill.student.exported import exported
 from raydistill.student.shape import Classifier, Kind, Shape, no_bars
+from raydistill.student.shift import Shift
 from raydistill.tokenizer import PAD, Tokenizer
 
 
@@ -44,15 +45,24 @@ class ExtractionLearner:
     """Teaches a sequence-to-sequence model the target tokens of each sentence."""
 
     def __init__(
-        self, model: nn.Module, examples: Examples, tokenizer: Tokenizer, *, pad: str = PAD
+        self,
+        model: nn.Module,
+        examples: Examples,
+        tokenizer: Tokenizer,
+        *,
+        pad: str = PAD,
+        shift: float = 0.0,
     ) -> None:
         self.model, self.examples = model, examples
         self.pad = tokenizer.id(pad)
+        self.shift = Shift(model, tokenizer, shift) if shift else None
 
     def loss(self, model: nn.Module, rows: Any, device: torch.device) -> tuple[torch.Tensor, int]:
         inputs = torch.from_numpy(self.examples.inputs.batch(rows, self.pad))
-        labels = torch.from_numpy(self.examples.labels.batch(rows, -100))
+        labels = torch.from_numpy(self.examples.labels.batch(rows, -100, ANSWER_GRID))
         inputs, labels = inputs.to(device), labels.to(device)
+        if self.shift is not None:
+            labels = self.shift(rows, inputs, labels, self.pad)
         out = model(input_ids=inputs, attention_mask=(inputs != self.pad).long(), labels=labels)
         return out.loss, int(self.examples.costs[rows].sum())
 

@@ -82,9 +82,15 @@ def _target(
     )
 
 
-def learner(begun: Start, examples: Examples, *, pack: int = 0) -> Learner:
-    """What teaches this student these examples."""
+def learner(begun: Start, examples: Examples, *, pack: int = 0, shift: float = 0.0) -> Learner:
+    """What teaches this student these examples; `pack` and `shift` as in FitConfig."""
     frame, tokenizer = begun.frame, begun.tokenizer
+    if shift and frame.kind != Kind.seq2seq.value:
+        raise SetupError(
+            f"train.fit.shift={shift:g} for a student of kind {frame.kind}",
+            expected="a seq2seq student",
+            todo="set fit.shift=0",
+        )
     if frame.kind == Kind.decoder.value:
         return DecoderLearner(begun.model, examples, tokenizer, frame=frame, pack=pack)
     if pack:
@@ -93,8 +99,9 @@ def learner(begun: Start, examples: Examples, *, pack: int = 0) -> Learner:
             expected="a decoder",
             todo="set fit.pack=0",
         )
-    kind = ClassificationLearner if frame.kind == Kind.encoder.value else ExtractionLearner
-    return kind(begun.model, examples, tokenizer, pad=frame.pad)
+    if frame.kind == Kind.encoder.value:
+        return ClassificationLearner(begun.model, examples, tokenizer, pad=frame.pad)
+    return ExtractionLearner(begun.model, examples, tokenizer, pad=frame.pad, shift=shift)
 
 
 def refuse_unfaithful(

@@ -11,6 +11,7 @@ from raydistill.student.shape import Kind, Shape, model
 from raydistill.student.shift import Shift
 from raydistill.tokenizer import PAD, Tokenizer
 
+FAR = np.full(10, 96)  # so that every row has room
 ROWS = np.array([0, 1, 2, 3], np.int32)
 
 
@@ -37,7 +38,7 @@ def test_a_row_that_moves_takes_its_pointers_along_and_its_loss_is_that_of_its_n
     pad = tokenizer.id(PAD)
     inputs = torch.from_numpy(examples.inputs.batch(ROWS, pad))
     labels = torch.from_numpy(examples.labels.batch(ROWS, -100))
-    shift = Shift(student, tokenizer, 1.0)
+    shift = Shift(student, tokenizer, FAR, 1.0)
     moved = shift(ROWS, inputs, labels, pad)
     by = shift.by
     assert by is not None
@@ -67,12 +68,15 @@ def test_the_same_rows_move_alike_and_none_leave_the_positions(tiny, made):
     pad = tokenizer.id(PAD)
     inputs = torch.from_numpy(examples.inputs.batch(ROWS, pad))
     labels = torch.from_numpy(examples.labels.batch(ROWS, -100))
-    shift = Shift(student, tokenizer, 0.5)
+    shift = Shift(student, tokenizer, FAR, 0.5)
     one, two = (shift(ROWS, inputs, labels, pad) for _ in range(2))
     assert torch.equal(one, two)
     for seed in range(50):
         shift(ROWS + seed, inputs, labels, pad)
-        assert int(shift.by.max()) + inputs.shape[1] <= shift.count
+        assert int((shift.by[:, 0] + (inputs != pad).sum(1)).max()) <= shift.count
+    near = Shift(student, tokenizer, examples.inputs.lengths, 1.0)
+    near(ROWS, inputs, labels, pad)
+    assert int((near.by[:, 0] + (inputs != pad).sum(1)).max()) <= examples.inputs.longest
     learner = ExtractionLearner(student, examples, tokenizer, shift=0.5)
     losses = {float(learner.loss(student, ROWS, torch.device("cpu"))[0]) for _ in range(2)}
     assert len(losses) == 1
@@ -82,4 +86,4 @@ def test_a_student_without_pointers_is_refused():
     tokenizer = Tokenizer.learn(["a few words"], [], vocabulary=300)
     student = model(Shape(kind=Kind.seq2seq, width=32, layers=1, heads=2), tokenizer)
     with pytest.raises(SetupError, match="shift"):
-        Shift(student, tokenizer, 0.5)
+        Shift(student, tokenizer, FAR, 0.5)

@@ -55,7 +55,7 @@ class ExtractionLearner:
     ) -> None:
         self.model, self.examples = model, examples
         self.pad = tokenizer.id(pad)
-        self.shift = Shift(model, tokenizer, shift) if shift else None
+        self.shift = Shift(model, tokenizer, examples.inputs.lengths, shift) if shift else None
 
     def loss(self, model: nn.Module, rows: Any, device: torch.device) -> tuple[torch.Tensor, int]:
         inputs = torch.from_numpy(self.examples.inputs.batch(rows, self.pad))

@@ -78,7 +78,7 @@ def test_the_same_rows_move_alike_and_none_leave_the_positions(tiny, made):
     near(ROWS, inputs, labels, pad)
     assert int((near.by[:, 0] + (inputs != pad).sum(1)).max()) <= examples.inputs.longest
     learner = ExtractionLearner(student, examples, tokenizer, shift=0.5)
-    losses = {float(learner.loss(student, ROWS, torch.device("cpu"))[0]) for _ in range(2)}
+    losses = {learner.loss(student, ROWS, torch.device("cpu"))[0].item() for _ in range(2)}
     assert len(losses) == 1
 
 

@@ -5,6 +5,7 @@ decoder (extract: every output token costs one pass through the decoder alone), 
 Llama form by one dial, its depth (extract, where other engines are to read it).
 """
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -36,6 +37,7 @@ class Kind(Enum):
 
 
 _HEAD = 64  # dimensions of a decoder's attention head
+_LONGEST_WAVE = 256  # positions; the shortest is 2
 
 
 @dataclass(kw_only=True, slots=True)
@@ -81,8 +83,25 @@ def model(shape: Shape, tokenizer: Tokenizer, *, classes: int = 2, seed: int = 0
         return made
     made = _seq2seq(shape, tokenizer)
     plain_attention(made)
+    for part in (made.get_encoder(), made.get_decoder()):
+        _begin_as_waves(part.embed_positions)
     _tie_positions(made, tokenizer)
     return made
+
+
+def _begin_as_waves(places: Any) -> None:
+    """Begins half the dimensions of learned positions as sines and cosines (Vaswani et al. 2017).
+
+    Neighbours are then a rotation apart at every place, so that what lies next to what (the digits
+    of an amount) is learned once instead of at each position; the other half tells places apart.
+    """
+    count, width = places.weight.shape
+    half = width // 4 * 2
+    with torch.no_grad():
+        size = 2**0.5 * places.weight[places.offset :].std()
+        waves = torch.logspace(math.log2(2), math.log2(_LONGEST_WAVE), half // 2, base=2)
+        turns = torch.arange(count)[:, None] * (2 * math.pi / waves)
+        places.weight[:, :half] = size * torch.cat([turns.sin(), turns.cos()], 1)
 
 
 def _tie_positions(model: Any, tokenizer: Tokenizer) -> None:

@@ -157,9 +157,8 @@ def step_seconds(config: Config) -> float:
     marks: list[float] = []
     data = dataset.open_(Path(config.dataset), only=config.only)
     begun = _begun(config, data)
-    fit_config = config.fit
     examples = _examples(config, data, begun, tell=False)
-    teaches = learner(begun, examples, pack=fit_config.pack, shift=fit_config.shift)
+    teaches = learner(begun, examples, pack=config.fit.pack, shift=config.fit.shift)
     fit(teaches, config.fit, report=lambda line, _: marks.append(line.seconds))
     return (marks[-1] - marks[0]) / (len(marks) - 1)
 

@@ -19,12 +19,17 @@ _THEME = {
 }
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+# As narrow as a phone: a wider drawing, shrunk to 350 pixels, has letters that nobody can read.
+_WIDTH = 4.3
+_SIZE = 8.5
+
+
+def _axes(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.add_subplot()
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.tick_params(length=0, colors=_TEXT, labelsize=9)
+    axes.tick_params(length=0, colors=_TEXT, labelsize=_SIZE)
     axes.set_axisbelow(True)
     return figure, axes
 
@@ -62,13 +67,13 @@ def _percent(axes: Axes, which: str) -> None:
 
 def falls(rates: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     """Bars of what is left after each stage, each with its interval."""
-    figure, axes = _axes(5.6, 0.40 * len(rates) + 0.45)
+    figure, axes = _axes(0.40 * len(rates) + 0.45)
     places = list(range(len(rates)))[::-1]
     for place, (_, one) in zip(places, rates, strict=True):
         axes.barh(place, 1.0, height=0.56, color=_SOFT)
         axes.barh(place, one["value"], height=0.56, color=_MAIN)
         axes.plot([one["low"], one["high"]], [place, place], color=_SECOND, linewidth=2.2)
-        axes.text(1.015, place, f"{one['value']:.1%}", va="center", fontsize=9, color=_TEXT)
+        axes.text(1.015, place, f"{one['value']:.1%}", va="center", fontsize=_SIZE, color=_TEXT)
     axes.set_yticks(places, [name for name, _ in rates])
     axes.set_xlim(0, 1.12)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
@@ -76,14 +81,20 @@ def falls(rates: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     return svg(figure, "Events kept by each stage")
 
 
-def dots(lines: Sequence[tuple[str, Mapping[str, float]]], title: str) -> str:
-    """One point a line with its interval: slices and event types."""
-    figure, axes = _axes(5.0, 0.25 * len(lines) + 0.5)
+Line = tuple[str, Mapping[str, float] | None]
+
+
+def dots(lines: Sequence[Line], title: str) -> str:
+    """One point a line with its interval: slices and event types. A line without is a heading."""
+    figure, axes = _axes(0.22 * len(lines) + 0.4)
     places = list(range(len(lines)))[::-1]
     for place, (_, one) in zip(places, lines, strict=True):
-        axes.plot([one["low"], one["high"]], [place, place], color=_LINE, linewidth=4)
-        axes.plot([one["value"]], [place], "o", color=_MAIN, markersize=6)
+        if one is not None:
+            axes.plot([one["low"], one["high"]], [place, place], color=_LINE, linewidth=4)
+            axes.plot([one["value"]], [place], "o", color=_MAIN, markersize=5)
     axes.set_yticks(places, [name for name, _ in lines])
+    for label, (_, one) in zip(axes.get_yticklabels(), lines, strict=True):
+        label.set_fontweight("bold" if one is None else "normal")
     axes.set_xlim(-0.02, 1.02)
     axes.xaxis.grid(True, color=_LINE, linewidth=0.6)
     axes.set_ylim(-0.7, len(lines) - 0.3)
@@ -93,7 +104,7 @@ def dots(lines: Sequence[tuple[str, Mapping[str, float]]], title: str) -> str:
 
 def skip(curve: Mapping[str, Any]) -> str:
     """Events kept against sentences extracted, with the chosen threshold marked."""
-    figure, axes = _axes(5.2, 3.2)
+    figure, axes = _axes(2.9)
     points = sorted(curve["points"], key=lambda one: one["extracted"])
     axes.plot(
         [one["extracted"] for one in points],
@@ -109,11 +120,11 @@ def skip(curve: Mapping[str, Any]) -> str:
                 (one["extracted"], one["events"]),
                 xytext=(12, -34),
                 textcoords="offset points",
-                fontsize=9,
+                fontsize=_SIZE,
                 color=_TEXT,
             )
-    axes.set_xlabel("sentences that reach the extractor", fontsize=9, color=_TEXT)
-    axes.set_ylabel("teacher events kept", fontsize=9, color=_TEXT)
+    axes.set_xlabel("sentences that reach the extractor", fontsize=_SIZE, color=_TEXT)
+    axes.set_ylabel("teacher events kept", fontsize=_SIZE, color=_TEXT)
     axes.grid(True, color=_LINE, linewidth=0.6)
     _percent(axes, "x")
     _percent(axes, "y")
@@ -122,7 +133,7 @@ def skip(curve: Mapping[str, Any]) -> str:
 
 def reliability(bins: Sequence[Mapping[str, float]]) -> str:
     """Agreement against the probability that was stated, bin by bin, with exact intervals."""
-    figure, axes = _axes(5.2, 3.6)
+    figure, axes = _axes(3.0)
     axes.plot([0, 1], [0, 1], color=_LINE, linewidth=1.4, linestyle="--")
     for one in bins:
         place = one["probability"]
@@ -137,8 +148,8 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> str:
     )
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel("agreement_probability stated", fontsize=9, color=_TEXT)
-    axes.set_ylabel("answers that agree", fontsize=9, color=_TEXT)
+    axes.set_xlabel("agreement_probability stated", fontsize=_SIZE, color=_TEXT)
+    axes.set_ylabel("answers that agree", fontsize=_SIZE, color=_TEXT)
     axes.grid(True, color=_LINE, linewidth=0.6)
     _percent(axes, "x")
     _percent(axes, "y")
@@ -147,20 +158,21 @@ def reliability(bins: Sequence[Mapping[str, float]]) -> str:
 
 def abstain(points: Sequence[Mapping[str, float]]) -> str:
     """Agreement of the student's own answers and of all, against the cost of asking again."""
-    figure, axes = _axes(5.2, 3.6)
+    figure, axes = _axes(3.0)
     costs = [1000 * one["cost"] for one in points]
     axes.plot(costs, [one["agreement"] for one in points], color=_MAIN, linewidth=2.2)
     axes.plot(costs, [one["kept"] for one in points], color=_SECOND, linewidth=1.8)
     middle = len(points) // 3
-    for name, word, lift in (("agreement", "all answers", 8), ("kept", "the student's own", -14)):
+    for name, word, aside, edge in (
+        ("agreement", "all answers", (-5, 5), "right"),
+        ("kept", "the student's own", (5, -12), "left"),
+    ):
         axes.annotate(
-            word, (costs[middle], points[middle][name]), xytext=(6, lift),
-            textcoords="offset points", fontsize=9, color=_TEXT,
+            word, (costs[middle], points[middle][name]), xytext=aside, ha=edge,
+            textcoords="offset points", fontsize=_SIZE, color=_TEXT,
         )  # fmt: skip
-    axes.set_xlabel(
-        "US$ for 1,000 filings, the teacher's answers included", fontsize=9, color=_TEXT
-    )
-    axes.set_ylabel("whole answers that agree", fontsize=9, color=_TEXT)
+    axes.set_xlabel("US$ for 1,000 filings, teacher included", fontsize=_SIZE, color=_TEXT)
+    axes.set_ylabel("whole answers that agree", fontsize=_SIZE, color=_TEXT)
     axes.grid(True, color=_LINE, linewidth=0.6)
     _percent(axes, "y")
     return svg(figure, "Abstaining")
@@ -168,7 +180,7 @@ def abstain(points: Sequence[Mapping[str, float]]) -> str:
 
 def running(steps: Sequence[Mapping[str, float]], bar: float) -> str:
     """A confidence sequence as it narrows, and the bar it is tested against."""
-    figure, axes = _axes(5.6, 2.6)
+    figure, axes = _axes(2.6)
     start = {"rows": 0.0, "value": steps[0]["value"], "low": 0.0, "high": 1.0}
     steps = [start, *steps]  # before the first sentence anything was possible
     rows = [one["rows"] for one in steps]
@@ -179,10 +191,10 @@ def running(steps: Sequence[Mapping[str, float]], bar: float) -> str:
     axes.axhline(bar, color=_SECOND, linewidth=1.4, linestyle="--")
     axes.annotate(
         f"bar {bar:.0%}", (rows[-1], bar), xytext=(-4, 4), textcoords="offset points",
-        ha="right", fontsize=9, color=_TEXT,
+        ha="right", fontsize=_SIZE, color=_TEXT,
     )  # fmt: skip
-    axes.set_xlabel("sentences with an event on either side", fontsize=9, color=_TEXT)
-    axes.set_ylabel("agreement", fontsize=9, color=_TEXT)
+    axes.set_xlabel("sentences with an event on either side", fontsize=_SIZE, color=_TEXT)
+    axes.set_ylabel("agreement", fontsize=_SIZE, color=_TEXT)
     axes.yaxis.grid(True, color=_LINE, linewidth=0.6)
     _percent(axes, "y")
     return svg(figure, "Agreement as it was measured")
@@ -190,7 +202,7 @@ def running(steps: Sequence[Mapping[str, float]], bar: float) -> str:
 
 def learning(points: Sequence[Mapping[str, Any]]) -> str:
     """F1 of records and agreement of whole answers against training rows, with intervals."""
-    figure, axes = _axes(5.6, 3.2)
+    figure, axes = _axes(2.9)
     rows = [one["rows"] for one in points]
     for name, word, colour in (
         ("agreement", "whole answers", _SECOND),
@@ -201,13 +213,13 @@ def learning(points: Sequence[Mapping[str, Any]]) -> str:
         axes.plot(rows, [one[name]["value"] for one in points], "o-", color=colour, linewidth=2.0)
         axes.annotate(
             word, (rows[-1], points[-1][name]["value"]), xytext=(-6, 7),
-            textcoords="offset points", ha="right", fontsize=9, color=_TEXT,
+            textcoords="offset points", ha="right", fontsize=_SIZE, color=_TEXT,
         )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks(rows, [f"{one:,}" for one in rows])
     axes.minorticks_off()
-    axes.set_xlabel("training rows", fontsize=9, color=_TEXT)
-    axes.set_ylabel("agreement with the teacher", fontsize=9, color=_TEXT)
+    axes.set_xlabel("training rows", fontsize=_SIZE, color=_TEXT)
+    axes.set_ylabel("agreement with the teacher", fontsize=_SIZE, color=_TEXT)
     axes.grid(True, color=_LINE, linewidth=0.6)
     _percent(axes, "y")
     return svg(figure, "Learning curve")

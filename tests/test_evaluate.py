@@ -34,7 +34,7 @@ def made(tiny, tmp_path_factory):
             slices=str(slices),
             master=str(tiny.folder / "extractor"),
             readings={"the teacher again": str(second)},
-            ceiling={"event_type": 0.878, "skip": 0.96},
+            ceiling={"event_type": 0.878, "skip": 0.96, "whole record": 0.17},
             curve=str(_curve(folder / "curve.json")),
             draws=200,
             threads=1,
@@ -53,7 +53,8 @@ def test_the_ceiling_stands_beside_the_fields_it_is_known_of(made):
     report, folder = made
     page = (folder / "report.html").read_text()
     assert "87.8%" in page
-    assert "teacher with himself" in page
+    assert "the teacher with himself: 17%" in page
+    assert "agree on 17% of whole records" in page
     assert 0 <= report["sides"]["student"]["whole_record"] <= 1
     assert "Would more labels help?" in page
 
@@ -69,6 +70,18 @@ def test_the_waterfall_falls_and_its_intervals_hold_its_rates(made):
         report["waterfall"][name]["teacher"] for name in ("seen phrasings", "unseen phrasings")
     )
     assert report["extractor"]["seen phrasings"]["f1"] > 0
+
+
+def test_what_each_stage_loses_adds_up_to_what_is_lost(made):
+    report, folder = made
+    page = (folder / "report.html").read_text()
+    rows = re.findall(r"<tr><td>[^<]+</td><td>([\d,]+)</td><td>([\d,]*)</td><td", page)
+    cells = [[int(cell.replace(",", "") or 0) for cell in row] for row in rows[:5]]
+    left, lost = [row[0] for row in cells], [row[1] for row in cells]
+    fall = report["waterfall"]["seen phrasings"]
+    assert left == [fall[n] for n in ("teacher", "candidates", "kept", "found", "right")]
+    assert sum(lost) == fall["teacher"] - fall["right"]
+    assert min(lost) >= 0
 
 
 def test_the_same_answers_again_agree_wholly_and_differ_from_the_student(made):
@@ -189,6 +202,28 @@ def test_the_page_is_drawn_by_a_browser(made, tmp_path, width, dark):
     assert pixels[0] == ((14, 19, 25) if dark else (246, 247, 249))
     # Bars of the waterfall are drawn in the theme's accent.
     assert ((122, 165, 255) if dark else (36, 87, 197)) in pixels[1]
+
+
+@pytest.mark.slow
+def test_a_phone_shows_the_page_without_scrolling_aside_and_plots_that_can_be_read(made):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium on PATH")
+    with playwright.sync_playwright() as tool:
+        opened = tool.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = opened.new_page(viewport={"width": 390, "height": 844})
+        page.goto(f"file://{made[1] / 'report.html'}")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        letters = page.evaluate(
+            """[...document.querySelectorAll('svg text')].map(one => {
+                const drawn = one.getScreenCTM();
+                return parseFloat(getComputedStyle(one).fontSize) * Math.hypot(drawn.a, drawn.b);
+            })"""
+        )
+        opened.close()
+    assert len(letters) > 50
+    assert min(letters) > 8.5  # pixels
 
 
 def _colours(image):

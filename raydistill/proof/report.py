@@ -91,14 +91,13 @@ def pvalue(value: float) -> str:
 def page(made: Mapping[str, Any]) -> str:
     """The report as one HTML document."""
     falls = made["waterfall"][headline(made)]["rates"]
+    lines = sliced(made["slices"])
     drawn = {
         "waterfall": plots.falls([(STAGES[name], falls[name]) for name in STAGES]),
-        "slices": plots.dots(
-            [(sliced(one), one["f1"]) for one in made["slices"]],
-            "Agreement by slice",
-        ),
+        "slices": plots.dots(lines, "Agreement by slice"),
         "types": plots.dots(
-            [(f"{one['part']} ({one['events']:,})", one["f1"]) for one in made["event_types"]],
+            # As many as there are lines beside them.
+            [(counted(one), one["f1"]) for one in made["event_types"][: max(10, len(lines))]],
             "Agreement by event type",
         ),
         "skip": plots.skip(made["skip_curve"]),
@@ -106,7 +105,12 @@ def page(made: Mapping[str, Any]) -> str:
         "curve": plots.learning(made["curve"]) if made["curve"] else "",
     }
     return template("report.html.j2").render(
-        made=made, drawn=drawn, head=headline(made), stages=STAGES, mistakes=mistakes(made)
+        made=made,
+        drawn=drawn,
+        head=headline(made),
+        stages=STAGES,
+        before=before,
+        mistakes=mistakes(made),
     )
 
 
@@ -119,15 +123,31 @@ def _calibration(found: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def sliced(one: Mapping[str, Any]) -> str:
-    """A slice's name on a plot: its kind where the part alone does not say it, and its events."""
-    kind = {"teacher's confidence": "confidence "}.get(one["kind"], "")
-    return f"{kind}{one['part']} ({one['events']:,})"
+def sliced(slices: Sequence[Mapping[str, Any]]) -> list[plots.Line]:
+    """The lines of a plot of slices: each kind as a heading, its parts below it."""
+    lines: list[plots.Line] = []
+    kind = None
+    for one in slices:
+        if one["kind"] != kind:
+            kind = one["kind"]
+            lines.append(("your slices" if kind == "named" else kind, None))
+        lines.append((counted(one), one["f1"]))
+    return lines
+
+
+def counted(one: Mapping[str, Any]) -> str:
+    """A part's name and its events."""
+    return f"{one['part']} ({one['events']:,})"
 
 
 def headline(made: Mapping[str, Any]) -> str:
     """The slice the first figures are of: phrasings seen in training where they are told apart."""
     return "seen phrasings" if "seen phrasings" in made["extractor"] else "all"
+
+
+def before(stage: int, fall: Mapping[str, Any]) -> int:
+    """The events that reach a stage of the waterfall, by its place among STAGES."""
+    return fall["teacher"] if stage == 0 else fall[list(STAGES)[stage - 1]]
 
 
 def mistakes(made: Mapping[str, Any]) -> list[tuple[str, int, str]]:

@@ -56,6 +56,19 @@ def test_batches_are_cut_by_tokens_and_background_goes_last():
     assert calls == [["a"], ["x" * 40], ["y" * 40, "b"], ["z"]]
 
 
+def test_background_waits_for_its_kind_but_not_for_ever():
+    async def story(batcher, gate):
+        gate.set()
+        tasks = await begun(batcher, background=[["y"]])
+        tasks += await begun(batcher, ["a"], background=[["z"]])
+        await asyncio.gather(*tasks)
+
+    _, calls = run(story, linger_s=0.2)
+    assert calls == [["a"], ["y", "z"]]
+    _, calls = run(story, linger_s=60, most=6)  # a full batch does not wait
+    assert calls == [["a"], ["y", "z"]]
+
+
 def test_a_request_that_kills_is_alone_with_its_problem():
     async def story(batcher, gate):
         tasks = await begun(batcher, ["a"], ["b"], ["poison"], ["c"])

@@ -125,7 +125,7 @@ async def _shadow(bench: Bench, for_s: float) -> tuple[float, dict[tuple[str, in
             seen = await closed(bench.port, bench.messages("extract"), clients=16, for_s=for_s / 2)
             some.append(seen.rate)
             last[mode, 16] = seen
-    bench.put(mode="student_only")
+    bench.put(mode="student_only", mirror=0.0)
     medians = {mode: statistics.median(some) for mode, some in rates.items()}
     return 1 - medians["shadow"] / medians["teacher_only"], last
 
@@ -170,6 +170,8 @@ async def running(
     command = [
         sys.executable, "-m", "raydistill", "serve", f"root={root}", f"release={link}",
         "runtime=ray", f"port={port}", "watch_s=0.5", f"teacher.url={url}",
+        # The stub disagrees with every event: no gate may change the mode that is measured.
+        "rollout.mirror=0", "rollout.agreement=0", "rollout.errors=1",
     ]  # fmt: skip
     log = (root / "serve.log").open("w")
     process = await asyncio.create_subprocess_exec(

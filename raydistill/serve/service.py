@@ -25,7 +25,7 @@ from raydistill.task import Task
 
 log = logging.getLogger("raydistill.serve")
 _REFUSED = ("too_long", "nul_byte", "denied", "no_text")  # by the guard: no teacher would see them
-_SIDE = 64  # requests that may be compared at once; more are dropped and counted
+_SIDE = 256  # requests that may be compared at once; more are dropped and counted
 
 
 @dataclass(frozen=True, slots=True)

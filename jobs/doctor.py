@@ -4,15 +4,14 @@ Exits with 1 where a check failed.
 """
 
 from raydistill import doctor
-from raydistill.checks.finding import Health
+from raydistill.checks.finding import Finding, Health
 from raydistill.config import job
 
 
-def run(config: doctor.Config) -> None:
-    """Runs the checks and gives whether one failed as the exit code."""
-    if any(one.health is Health.fail for one in doctor.run(config)):
-        raise SystemExit(1)
+def code(found: list[Finding]) -> int:
+    """1 where a check failed."""
+    return int(any(one.health is Health.fail for one in found))
 
 
 if __name__ == "__main__":
-    job("doctor", doctor.Config, run)
+    job("doctor", doctor.Config, doctor.run, code)

@@ -4,14 +4,17 @@ Exits with 0 for go, 1 for no-go and 3 for undecided.
 """
 
 import os
+from typing import Any
 
 from raydistill import shadow
 from raydistill.config import job
 from raydistill.errors import SetupError
 
+CODES = {"go": 0, "nogo": 1, "undecided": 3}
 
-def run(config: shadow.Config) -> None:
-    """Runs the comparison and gives its verdict as the exit code; the key is in the environment."""
+
+def run(config: shadow.Config) -> dict[str, Any]:
+    """Runs the comparison; the endpoint's key is in the environment."""
     name = config.endpoint.key_env
     if name and not os.environ.get(name):
         raise SetupError(
@@ -19,10 +22,13 @@ def run(config: shadow.Config) -> None:
             expected="the endpoint's key in it",
             todo=f"export {name}=..., or set endpoint.key_env=null for an endpoint without one",
         )
-    verdict = shadow.run(config, key=os.environ[name] if name else None)["verdict"]
-    if verdict != "go":
-        raise SystemExit(1 if verdict == "nogo" else 3)
+    return shadow.run(config, key=os.environ[name] if name else None)
+
+
+def code(made: dict[str, Any]) -> int:
+    """The exit code of the verdict."""
+    return CODES[made["verdict"]]
 
 
 if __name__ == "__main__":
-    job("shadow", shadow.Config, run)
+    job("shadow", shadow.Config, run, code)

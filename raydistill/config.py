@@ -14,10 +14,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from raydistill import logs, usage
+from raydistill import logs, metrics, usage
 from raydistill.errors import RaydistillError, SetupError
 
 Config = TypeVar("Config")
+Made = TypeVar("Made")
 _HERE = Path(__file__).resolve().parent
 # Inside the package when installed from a wheel, beside it in a checkout.
 CONF = next((one for one in (_HERE / "conf", _HERE.parent / "conf") if one.is_dir()), _HERE)
@@ -46,7 +47,7 @@ def compose(verb: str, kind: type[Config], overrides: list[str]) -> Config:
     _register(verb, kind)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return load(kind, hydra_compose(verb, bracketed(kind, overrides)))
+        return load(kind, hydra_compose(verb, freed(kind, bracketed(kind, overrides))))
 
 
 def _register(verb: str, kind: type[Any]) -> None:
@@ -119,6 +120,30 @@ def bracketed(kind: type[Any], overrides: Sequence[str]) -> list[str]:
     return out
 
 
+def freed(kind: type[Any], overrides: list[str]) -> list[str]:
+    """The overrides, with `++` before those that give names to a mapping.
+
+    Hydra takes new keys after a plus only: `scale.labels={part: extract}` would be refused.
+    """
+    mappings = _mappings(kind)
+
+    def within(key: str) -> bool:
+        return any(key == one or key.startswith(f"{one}.") for one in mappings)
+
+    return [f"++{one}" if within(one.partition("=")[0]) else one for one in overrides]
+
+
+def _mappings(kind: type[Any], prefix: str = "") -> list[str]:
+    """The dotted keys of a config dataclass whose values are mappings from names of the user's."""
+    out: list[str] = []
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            out += _mappings(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        elif get_origin(hint) is dict:
+            out.append(prefix + name)
+    return out
+
+
 def help_text(verb: str, kind: type[Any], sentence: str) -> str:
     """What `--help` of a verb prints: its YAML with its remarks, groups and remaining settings."""
     _, body = usage.split((CONF / f"{verb}.yaml").read_text())
@@ -129,11 +154,16 @@ def help_text(verb: str, kind: type[Any], sentence: str) -> str:
     return usage.text(verb, sentence, CONF, more)
 
 
-def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
+def job(
+    verb: str,
+    kind: type[Config],
+    run: Callable[[Config], Made],
+    code: Callable[[Made], int] | None = None,
+) -> None:
     """Runs a verb from the command line: Hydra overrides in, exit code out.
 
-    0 when it ran, 2 with one message for a wrong setup, 130 for Ctrl-C; anything else is a bug and
-    shows its traceback.
+    0 when it ran, or what `code` makes of its result; 2 with one message for a wrong setup, 130 for
+    Ctrl-C; anything else is a bug and shows its traceback.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(verb, kind, getattr(sys.modules["__main__"], "__doc__", None) or verb))
@@ -146,7 +176,11 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
 
     def entry(cfg: DictConfig) -> None:
         try:
-            run(load(kind, cfg))
+            with metrics.job(verb) as observed:
+                made = run(load(kind, cfg))
+                observed.told(made)
+                if code is not None and (end := code(made)):
+                    raise SystemExit(end)
         except RaydistillError as problem:  # Hydra would print every override beside it
             failed.append(problem)
 
@@ -159,7 +193,7 @@ def job(verb: str, kind: type[Config], run: Callable[[Config], object]) -> None:
         options = [arg for arg in given[1:] if arg not in overrides]
         if not {"-m", "--multirun"} & set(options):
             overrides = bracketed(kind, overrides)
-        sys.argv = [given[0], *options, *_QUIET, *overrides]
+        sys.argv = [given[0], *options, *_QUIET, *freed(kind, overrides)]
         hydra_main(version_base="1.3", config_path=str(CONF), config_name=verb)(entry)()
         if failed:
             raise failed[0]
@@ -201,4 +235,23 @@ def _override_message(kind: type[Any], problem: Exception) -> str:
     ]
     near = {key: difflib.get_close_matches(key, known, n=3, cutoff=0.5) for key in unknown}
     hints = [f"  {key}: did you mean {', '.join(found)}?" for key, found in near.items() if found]
-    return "\n".join([f"configuration: {lines[0] if lines else problem}", *hints])
+    told = [lines[0].rstrip(".") if lines else str(problem)]
+    if problem.__cause__ is not None:  # what was wrong with the value, where that was it
+        told += [str(problem.__cause__).splitlines()[0]]
+    return "\n".join([f"configuration: {': '.join(told)}", *hints, *_choices()])
+
+
+def _choices() -> list[str]:
+    """What is wrong with words of the command line: no `=`, or a choice that a group has not."""
+    out: list[str] = []
+    for arg in sys.argv[1:]:
+        group, given, name = arg.partition("=")
+        if not given and not arg.startswith("-"):
+            out.append(f"  {arg}: an override is KEY=VALUE")
+        there = sorted(file.stem for file in (CONF / group).glob("*.yaml")) if given else []
+        for one in name.split(",") if there else []:  # a sweep has several
+            if one not in there:
+                near = difflib.get_close_matches(one, there, n=3, cutoff=0.5)
+                asked = f"did you mean {', '.join(near)}? " if near else ""
+                out.append(f"  {group}={one}: {asked}there are {', '.join(there)}")
+    return out

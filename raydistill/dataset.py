@@ -68,6 +68,11 @@ class Dataset(HasTasks):
     only: tuple[str, ...] = ()
 
     @property
+    def figures(self) -> dict[str, Any]:
+        """What was counted in it."""
+        return {"counts": self.manifest.get("counts", {})}
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits over everything the manifest says, times and paths apart, and `only`."""
         whole = str(self.manifest["fingerprint"])

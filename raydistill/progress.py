@@ -2,6 +2,29 @@
 
 import sys
 import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias
+
+# What hears of progress besides people: a step's name, done, total, and figures by name.
+Listener: TypeAlias = Callable[[str, int, int, Mapping[str, float]], None]
+_LISTENERS: list[Listener] = []
+
+
+@contextmanager
+def heard(listener: Listener) -> Generator[None]:
+    """Tells `listener` of all progress in this process meanwhile."""
+    _LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(listener)
+
+
+def tell(step: str, done: int, total: int, **figures: float) -> None:
+    """Tells those who listen how far a step is; prints nothing."""
+    for listener in _LISTENERS:
+        listener(step, done, total, figures)
 
 
 def duration(seconds: float) -> str:
@@ -25,6 +48,7 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Says how far it is, no more often than is readable."""
+        tell(self.name, done, self.total)
         now = time.monotonic()
         if done < self.total and now - self.printed < (0.5 if self.terminal else 10.0):
             return

@@ -65,6 +65,11 @@ class Release(HasTasks):
         return self.manifest.name
 
     @property
+    def figures(self) -> dict[str, Any]:
+        """What was measured of it."""
+        return self.manifest.metrics
+
+    @property
     def keywords(self) -> Path:
         return self.folder / "keywords.txt"
 

@@ -33,6 +33,7 @@ class ScaleConfig:
 
     With `form=cluster` actors x threads cores are shared out among pools. `service`: core-seconds
     for 1,000 sentences of read, prefilter, skip, extract and commit; empty: they are measured.
+    Actors run on nodes with all of `labels` alone; empty: on any.
     """
 
     form: Form = Form.laptop
@@ -40,6 +41,7 @@ class ScaleConfig:
     threads: int = 2
     chunk: int = 5000
     service: dict[str, float] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,15 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The pools of a run in the order of the cascade, on `cores`; `service` where it is known."""
+    """The pools of a run in the order of the cascade, on `cores`; `service` where it is known.
+
+    `labels` are those of the nodes that actors may run on.
+    """
 
     pools: tuple[Pool, ...]
     cores: int
     service: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def rate(self) -> float | None:
@@ -79,7 +85,8 @@ class Plan:
         pools = ", ".join(
             f"{'+'.join(pool.parts)} {pool.actors} x {pool.threads}" for pool in self.pools
         )
-        line = f"plan for {self.cores} cores (actors x threads): {pools}"
+        where = "".join(f" of nodes with {key}={value}" for key, value in self.labels.items())
+        line = f"plan for {self.cores} cores{where} (actors x threads): {pools}"
         if self.service:
             times = " ".join(f"{name} {1000 * s:.1f}" for name, s in self.service.items())
             line += f"; about {self.rate:,.0f} sentences/s (core-ms a {PER}: {times})"

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from raydistill import dataset
+from raydistill import dataset, progress
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.intervals import clopper_pearson
@@ -304,6 +304,7 @@ def _finish(config: Config, digest: str, data: Dataset) -> None:
     if config.student.kind is Kind.encoder:
         found = _threshold(config, data)
         facts["training"] |= found
+        progress.tell("threshold", 1, 1, **found)
         print(
             f"skip threshold {found['threshold']:.4f}: keeps {found['kept']:.1%} of validation"
             f" sentences, recall {found['recall']:.2%} (at least {found['recall_low']:.2%})"

@@ -43,6 +43,14 @@ def test_every_student_can_be_chosen(student):
     assert made.student.width % made.student.heads == 0
 
 
+def test_names_of_the_users_own_can_be_given_in_any_form():
+    for given in ("scale.labels={part: extract}", "scale.labels.part=extract"):
+        for one in (given, f"+{given}"):
+            made = compose("backfill", _config("backfill"), [one])
+            assert made.scale.labels == {"part": "extract"}
+    assert compose("build", _config("build"), ["merge={a: b, c: d}"]).merge == {"a": "b", "c": "d"}
+
+
 def test_every_scale_and_source_can_be_chosen():
     for scale in (ROOT / "conf/scale").glob("*.yaml"):
         assert compose("backfill", _config("backfill"), [f"scale={scale.stem}"]).scale.actors > 0

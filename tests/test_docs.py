@@ -1,7 +1,10 @@
-"""Every command in README and docs is run where that is cheap, composed where it is a verb, or says
-what it needs; links lead somewhere; the site builds strictly; the dashboard asks for true metrics.
+"""Every command in README and docs composes, is cheap and runs, or says what it needs; links lead
+somewhere; the site builds strictly; the dashboard asks for true metrics.
+
+The verbs' commands themselves are run in test_docs_run.py.
 """
 
+import ast
 import json
 import re
 import runpy
@@ -13,13 +16,15 @@ from importlib import util
 from pathlib import Path
 
 import pytest
+import yaml
 
 from raydistill.__main__ import verbs
 from raydistill.config import compose, help_text
+from raydistill.metrics import OF_JOBS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NEEDS = {"setup", "cluster", "gpu", "teacher", "postgres", "network", "release", "service"}
+NEEDS = {"setup", "cluster", "gpu", "postgres", "service", "time"}
 BLOCK = re.compile(r"(?:<!-- needs: ([a-z, ]+) -->\n)?^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
 
 
@@ -99,6 +104,25 @@ def test_every_other_command_says_what_it_needs():
     assert strange == set()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_command_hides_where_it_is_not_looked_for(page):
+    text = page.read_text()
+    fences = re.findall(r"^\s*```(.*)$", text, re.M)
+    assert all(fences[::2]), "a block without a language"
+    assert not any(fences[1::2])
+    outside = BLOCK.sub("", text)
+    assert re.findall(r"^\s{2,}(?:python jobs/|raydistill |ray |make |\$ ).*", outside, re.M) == []
+
+
+def test_python_and_yaml_blocks_can_be_read():
+    for page in PAGES:
+        for _, language, body in BLOCK.findall(page.read_text()):
+            if language == "python":
+                compile(body, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            elif language == "yaml":
+                assert yaml.safe_load(body), page.name
+
+
 def test_cheap_commands_run():
     assert CHEAP
     for verb in {one.verb()[0] for one in CHEAP if one.verb()}:
@@ -114,7 +138,9 @@ def test_every_verb_has_a_sentence_and_a_help():
     for verb, sentence in verbs().items():
         assert len(sentence) > 20, verb
         assert "see conf/" not in sentence, verb
-        assert "root: " in help_text(verb, _config(verb), sentence), verb
+        said = help_text(verb, _config(verb), sentence)
+        assert "root: " in said, verb
+        assert f"python jobs/{verb}.py" in said, f"{verb} has no example"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -132,6 +158,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are():
         for family in Metrics().registry.collect()
         for sample in (family.name, f"{family.name}_total", f"{family.name}_bucket")
     }
+    known |= {f"raydistill_job_{name}" for name in OF_JOBS}
     live = (ROOT / "raydistill/corpus/live.py").read_text()
     board = json.loads((ROOT / "docs/cluster/grafana.json").read_text())
     asked = {
@@ -140,7 +167,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are():
         for target in panel["targets"]
         for name in re.findall(r"raydistill_\w+", target["expr"])
     }
-    assert len(asked) > 12
+    assert len(asked) > 18
     for name in asked - known:
         own = name.removeprefix("raydistill_backfill_").removesuffix("_total")
         assert f'"{own}"' in live, name

@@ -40,6 +40,19 @@ def test_an_unknown_override_names_the_nearest_key(fails):
 
 def test_a_value_of_the_wrong_type_is_named(fails):
     assert "seed" in fails("build", "seed=abc")
+    said = fails("backfill", "scale.actors=two")
+    assert "scale.actors" in said
+    assert "Integer" in said
+
+
+def test_a_misspelled_key_of_a_group_and_a_misspelled_choice_name_the_nearest(fails):
+    assert "did you mean fit.steps" in fails("train", "fit.stepps=3")
+    assert "did you mean source.dsn" in fails("backfill", "source.dns=x")
+    assert "did you mean cluster? there are cluster, laptop" in fails("backfill", "scale=clustr")
+    said = fails("train", "--multirun", "student=skip_s,seq2sek_s")
+    assert "student=seq2sek_s: did you mean seq2seq_s" in said
+    assert "student=skip_s:" not in said
+    assert "KEY=VALUE" in fails("train", "student.width")
 
 
 def test_an_unknown_task_names_those_there_are(fails):

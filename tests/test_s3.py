@@ -1,8 +1,14 @@
-"""Filings behind an S3-compatible store are read as those in a folder."""
+"""An S3-compatible store is read and written as a folder is."""
 
+import pyarrow.parquet as pq
 import pytest
 
+from raydistill.corpus.parquet_sink import ParquetSink
+from raydistill.corpus.stages import Work, loop
+from raydistill.demo.world import world
+from raydistill.parquet import ParquetSentences
 from raydistill.source import EdgarSentences
+from tests.backfills import Loaded
 
 pytest.importorskip("s3fs", reason="the package s3fs is not installed")
 server = pytest.importorskip("moto.server", reason="the package moto[server] is not installed")
@@ -20,6 +26,9 @@ def store(monkeypatch):
     running.start()
     host, port = running.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()  # one of another test knows the address of its server
     yield
     running.stop()
 
@@ -38,3 +47,40 @@ def test_filings_in_a_bucket_are_those_of_a_folder(store, tmp_path):
     names = [name for name, _ in here.filings()]
     assert there.read(names).equals(here.read(names))
     assert len(there.read(names)) > 40
+
+
+def _begun(path, release):
+    """A sink of the run there, as each start of the driver makes one."""
+    made = ParquetSink(path, release.name, "one", "f")
+    made.prepare()
+    made.enter({"release": release.name})
+    return made
+
+
+@pytest.mark.filterwarnings("ignore")  # of libraries below s3fs
+def test_a_backfill_from_and_to_a_bucket_goes_on_and_is_that_of_a_folder(store, tiny, tmp_path):
+    import s3fs
+
+    made = world(seed=11, filings=12, companies=20, sentences_per_filing=150, event_share=0.1)
+    pq.write_table(made.sentences, tmp_path / "in.parquet", row_group_size=200)
+    bucket = s3fs.S3FileSystem()
+    bucket.mkdir("corpus")
+    bucket.put(str(tmp_path / "in.parquet"), "corpus/in.parquet")
+
+    def rows(source, path, stops):
+        for stop in stops:
+            to = _begun(path, tiny.release)
+            work = Work(
+                str(tiny.release.folder), ParquetSentences(source, {}), to,
+                Loaded(tiny.release.folder), patience_s=1.0,
+            )  # fmt: skip
+            left = [[name] for name, _ in work.sentences.filings() if name not in to.done()]
+            list(loop(work, left[:stop]))
+        assert len(to.done()) == 12
+        table = to._table("events", None)
+        return table.sort_by([("sentence_id", "ascending"), ("ordinal", "ascending")])
+
+    there = rows("s3://corpus/in.parquet", "s3://corpus/out", [5, 12])
+    here = rows(str(tmp_path / "in.parquet"), str(tmp_path / "out"), [12])
+    assert there.equals(here)
+    assert len(there) > 10

@@ -1,5 +1,7 @@
 """Plans of pools, and a cascade in pools that gives what one actor gives."""
 
+from dataclasses import replace
+
 import pytest
 
 from raydistill import scale
@@ -104,6 +106,9 @@ def test_a_backfill_in_pools_writes_what_one_in_one_pool_writes(database, tiny):
         config = scale.ScaleConfig(form=scale.Form.cluster, actors=5, threads=1)
         plan = flow.planned(work, chunks, config)
         assert len(plan.pools) == 3
+        nowhere = replace(config, labels={"part": "nowhere"})
+        with pytest.raises(SetupError, match="no node has these labels"):
+            flow.planned(work, chunks, nowhere)
         lines = list(flow.lines(flow.flow(work, chunks, plan)))
     finally:
         ray.shutdown()

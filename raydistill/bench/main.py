@@ -16,6 +16,7 @@ class Config:
     bench: str = "way"
     root: str = "runs/bench"
     rows: list[int] = field(default_factory=list)
+    verbs: list[str] = field(default_factory=list)
     corpus: str | None = None
     threads: int = 2
     kills: int = 50
@@ -69,7 +70,9 @@ def _evaluate(config: Config) -> dict[str, Any]:
 def _cluster(config: Config) -> dict[str, Any]:
     from raydistill.bench import cluster
 
-    return cluster.run(Path(config.root) / "cluster", filings=(config.rows or [240])[0])
+    return cluster.run(
+        Path(config.root) / "cluster", filings=(config.rows or [240])[0], verbs=config.verbs
+    )
 
 
 def _serve(config: Config) -> dict[str, Any]:

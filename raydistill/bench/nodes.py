@@ -19,7 +19,9 @@ from typing import Any
 from raydistill.errors import SetupError
 
 RAY = Path(sys.executable).with_name("ray")
+LABEL = "part=extract"  # of the workers, as in cluster.yaml
 _STORE_MIB = 150
+_STOP_WAIT_S = 60  # until `ray job stop` kills; Ray's own 3 s are less than a chunk
 
 
 class Nodes:
@@ -28,7 +30,7 @@ class Nodes:
     def __init__(self, workers: int, *, cpus: int = 2, head_cpus: int = 1) -> None:
         self.count, self.cpus, self.head_cpus = workers, cpus, head_cpus
         self.folder = Path(tempfile.mkdtemp(prefix="rd"))  # short: sockets have long names
-        self.port, self.dashboard, self.client = _free(), _free(), _free()
+        self.port, self.dashboard, self.client = free_port(), free_port(), free_port()
         # Nodes and those who submit share a token of this cluster's own.
         self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.started = 0
@@ -61,18 +63,24 @@ class Nodes:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self) -> None:
-        """Starts one more worker node. One at a time: of two that start at once one gives up."""
-        _await(lambda: self.alive() > 0, 60, "the head")
-        before = self.alive()
-        started = self._start(f"--address=127.0.0.1:{self.port}", f"--num-cpus={self.cpus}")
+        """Starts one more worker node. One at a time: of two that start at once one gives up.
+
+        Waits first until the head has seen that killed ones are gone, or it would count them.
+        """
+        there = 1 + len(self.workers)
+        _await(lambda: self.alive() == there, 120, "the head's word on which nodes are alive")
+        started = self._start(
+            f"--address=127.0.0.1:{self.port}", f"--num-cpus={self.cpus}", f"--labels={LABEL}"
+        )
         self.workers.append(started)
-        _await(lambda: self.alive() > before, 90, "a worker")
+        _await(lambda: self.alive() > there, 90, "a worker")
 
     def _start(self, *options: str) -> "subprocess.Popen[bytes]":
         own = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         # A job's `python` is found on the path of its node.
         own["PATH"] = f"{RAY.parent}{os.pathsep}{own.get('PATH', '')}"
         quiet = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+        quiet["RAY_JOB_STOP_WAIT_TIME_S"] = str(_STOP_WAIT_S)
         self.started += 1
         command = [
             str(RAY), "start", "--block", *options, "--node-ip-address=127.0.0.1",
@@ -116,23 +124,27 @@ class Nodes:
                 return
         raise SetupError(f"no worker node runs {process}")
 
-    def busy_with(self, process: str) -> bool:
-        """Whether any worker node runs a process of this name."""
-        return any(process in n for w in self.workers for n in _family(w.pid).values())
+    def head_runs(self, process: str) -> bool:
+        """Whether the head runs a process of this name."""
+        return self.head is not None and any(process in n for n in _family(self.head.pid).values())
 
-    def submit(self, folder: Path, *command: str, wait: bool = True) -> "subprocess.Popen[str]":
+    def submit(self, folder: Path, *command: str, id: str = "") -> "subprocess.Popen[str]":
         """`ray job submit` of a command from a working directory; its output is the job's."""
-        started = subprocess.Popen(
-            [
-                str(RAY), "job", "submit", f"--address={self.address}", f"--working-dir={folder}",
-                "--", *command,
-            ],
+        named = [f"--submission-id={id}"] if id else []
+        return self._job("submit", *named, f"--working-dir={folder}", "--", *command)
+
+    def stop(self, id: str) -> str:
+        """`ray job stop`: asks the job to end, waits until it has, and gives its last state."""
+        finished(self._job("stop", id))
+        found = self._get(f"/api/jobs/{id}") or {}
+        return str(found.get("status"))
+
+    def _job(self, verb: str, *words: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [str(RAY), "job", verb, f"--address={self.address}", *words],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, **self.token, "RAY_ADDRESS": self.address},
         )  # fmt: skip
-        if wait:
-            finished(started)
-        return started
 
 
 def finished(job: "subprocess.Popen[str]", patience_s: float = 280) -> str:
@@ -143,7 +155,8 @@ def finished(job: "subprocess.Popen[str]", patience_s: float = 280) -> str:
     return out
 
 
-def _free() -> int:
+def free_port() -> int:
+    """A port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,26 @@ def start(*, cpus: int | None = None) -> None:
 def joined() -> bool:
     """Whether this process is told of a cluster, instead of starting one here."""
     return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def cores_of(labels: Mapping[str, str]) -> int:
+    """Cores of the live nodes that have all of these labels.
+
+    SetupError where there is no such node: Ray itself would wait for one for ever.
+    """
+    import ray
+
+    live: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]
+    there = [node for node in live if labels.items() <= node.get("Labels", {}).items()]
+    if not there:
+        known = {f"{k}={v}" for node in live for k, v in node.get("Labels", {}).items()}
+        own = sorted(one for one in known if not one.startswith("ray.io/"))
+        raise SetupError(
+            f"scale.labels={dict(labels)}, and no node has these labels",
+            expected=f"nodes started with them; there are {', '.join(own) or 'none'}",
+            todo="start workers with `ray start --labels=KEY=VALUE`, or set scale.labels={}",
+        )
+    return max(1, int(sum(node["Resources"].get("CPU", 0.0) for node in there)))
 
 
 def _quiet() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from ray.exceptions import LocalRayletDiedError, RayError, RaySystemError
 from raydistill.corpus.parts import RunPart, service
 from raydistill.corpus.stages import FORWARD, Steps, Work
 from raydistill.errors import RaydistillError
+from raydistill.on_ray.cluster import cores_of
 from raydistill.on_ray.parts import Parts
 from raydistill.scale import PARTS, SLIVER, Form, Plan, Pool, ScaleConfig, cluster, laptop
 
@@ -36,6 +38,7 @@ def flow(work: Work, chunks: list[list[str]], plan: Plan, *, steps: Steps = FORW
             zero_copy_batch=True,
             num_cpus=pool.reserved,
             compute=ray.data.ActorPoolStrategy(size=pool.actors),
+            label_selector=dict(plan.labels) or None,
         )
     return data.map_batches(
         steps.commit(work).__call__, batch_size=None, batch_format="pyarrow", num_cpus=SLIVER
@@ -44,15 +47,16 @@ def flow(work: Work, chunks: list[list[str]], plan: Plan, *, steps: Steps = FORW
 
 def planned(work: Work, chunks: list[list[str]], scale: ScaleConfig) -> Plan:
     """The pools for these chunks, no wider than the cluster; measures on one core where it must."""
-    there = int(ray.cluster_resources().get("CPU", 1))
+    there = cores_of(scale.labels)
     if scale.form is Form.laptop:
-        return laptop(scale.actors, scale.threads, there)
+        return replace(laptop(scale.actors, scale.threads, there), labels=scale.labels)
     cores = min(there, scale.actors * scale.threads)
     times = dict(scale.service)
     if not times:
-        measured: Any = ray.remote(num_cpus=1)(service).remote(work, chunks[:_MEASURED])
+        asked: Any = ray.remote(num_cpus=1, label_selector=scale.labels or None)(service)
+        measured: Any = asked.remote(work, chunks[:_MEASURED])
         times = cast("dict[str, float]", ray.get(measured))
-    return cluster(times, scale.threads, cores)
+    return replace(cluster(times, scale.threads, cores), labels=scale.labels)
 
 
 def lines(data: "Dataset") -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from raydistill import progress
 from raydistill.progress import duration
 from raydistill.student.fit import Progress
 
@@ -44,6 +45,7 @@ class Watch:
         values = {"loss": line.loss, "rate": line.rate, "tokens_per_s": line.tokens_per_s}
         if line.agreement >= 0:
             values["agreement"] = line.agreement
+        progress.tell("train", line.step, line.steps, **values)
         for name, value in values.items():
             self.writer.add_scalar(f"train/{name}", value, line.step)
         self.writer.flush()

@@ -53,7 +53,8 @@ def planned(work: Work, chunks: list[list[str]], scale: ScaleConfig) -> Plan:
     cores = min(there, scale.actors * scale.threads)
     times = dict(scale.service)
     if not times:
-        asked: Any = ray.remote(num_cpus=1, label_selector=scale.labels or None)(service)
+        remote: Any = ray.remote
+        asked = remote(num_cpus=1, label_selector=scale.labels or None)(service)
         measured: Any = asked.remote(work, chunks[:_MEASURED])
         times = cast("dict[str, float]", ray.get(measured))
     return replace(cluster(times, scale.threads, cores), labels=scale.labels)

@@ -81,12 +81,12 @@ def model(shape: Shape, tokenizer: Tokenizer, *, classes: int = 2, seed: int = 0
         made = _decoder(shape, tokenizer)
         plain_attention(made)
         return made
-    made = _seq2seq(shape, tokenizer)
-    plain_attention(made)
-    for part in (made.get_encoder(), made.get_decoder()):
+    writer: Any = _seq2seq(shape, tokenizer)
+    plain_attention(writer)
+    for part in (writer.get_encoder(), writer.get_decoder()):
         _begin_as_waves(part.embed_positions)
-    _tie_positions(made, tokenizer)
-    return made
+    _tie_positions(writer, tokenizer)
+    return writer
 
 
 def _begin_as_waves(places: Any) -> None:

@@ -83,4 +83,4 @@ def test_a_backfill_from_and_to_a_bucket_goes_on_and_is_that_of_a_folder(store, 
     there = rows("s3://corpus/in.parquet", "s3://corpus/out", [5, 12])
     here = rows(str(tmp_path / "in.parquet"), str(tmp_path / "out"), [12])
     assert there.equals(here)
-    assert len(there) > 10
+    assert len(there)  # the comparison was not of nothing

@@ -98,7 +98,9 @@ def test_the_quantised_student_is_close_to_its_master(made):
     report, _ = made
     against = report["against"]["student, before quantisation"]
     assert against["rows"] == report["rows"]
-    assert against["low"] <= 0 <= against["high"]
+    # A handful of rows differ (publish takes 0.5 %), and their paired test sees no side.
+    assert against["only_ours"] + against["only_theirs"] < 0.005 * against["rows"]
+    assert against["p"] > 0.05
 
 
 def test_every_mistake_is_counted_once(made):

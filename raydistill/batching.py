@@ -4,6 +4,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+LEAST = 256  # tokens, below which a batch is not cut: a call costs as much as some sentences
+_SLACK = 1.1  # what padding adds to a batch of like lengths
+
+
+def evened(total: int, threads: int, most: int) -> int:
+    """The budget of a batch, `most` at most, at which every thread has as many batches to do."""
+    rounds = max(1, -(-total // (threads * most)))
+    return min(most, max(LEAST, int(_SLACK * total / (threads * rounds))))
+
 
 def runs(order: NDArray[Any], costs: NDArray[Any], budget: int) -> list[NDArray[Any]]:
     """Cost-sorted rows in runs whose dearest row times their count fits `budget`.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from raydistill.batching import runs
+from raydistill.batching import evened, runs
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, Frame, of_folder
 from raydistill.tokenizer import Encoded, Tokenizer
@@ -86,7 +86,7 @@ class Generator:
         kind = ctranslate2.Generator if self.frame.kind == DECODER else ctranslate2.Translator
         self.model = _open(kind, folder, threads)
         self.limit, self.max_output = max_input - self.frame.width, max_output
-        self.min_output = min_output
+        self.min_output, self.threads = min_output, threads
 
     def __call__(self, sources: Sequence[Encoded], frame: Frame | None = None) -> list[Generated]:
         """The output of each sentence, in order; batches are cut by tokens, sorted by length.
@@ -102,7 +102,7 @@ class Generator:
             return self._continued(framed)
         results = self.model.translate_batch(
             framed,
-            max_batch_size=_BATCH_TOKENS,
+            max_batch_size=evened(sum(map(len, framed)), self.threads, _BATCH_TOKENS),
             batch_type="tokens",
             beam_size=1,
             length_penalty=0,
@@ -168,7 +168,7 @@ class SkipScorer:
         longest = self.limit + len(self.before) + len(self.after)
         lengths = np.fromiter((min(len(row), longest) for row in ids), np.int32, len(ids))
         order = np.argsort(lengths, kind="stable")
-        batches = runs(order, lengths, _BATCH_TOKENS)
+        batches = runs(order, lengths, evened(int(lengths.sum()), self.threads, _BATCH_TOKENS))
         if self.threads == 1 or len(batches) < 2:
             for rows in batches:
                 out[rows] = self._scores(ids, rows, lengths)

@@ -60,6 +60,7 @@ class Chaos:
     done: Counter[str] = field(default_factory=Counter)
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    began: float = field(default_factory=time.monotonic)
     drained: list[int] = field(default_factory=list)
 
     def start(self) -> None:
@@ -91,6 +92,11 @@ class Chaos:
         kind = self.dice.choices(list(self.kinds), list(self.kinds.values()))[0]
         if self._killed(kind):
             self.done[kind] += 1
+            self.tell(f"kill {sum(self.done.values())}: {kind}")
+
+    def tell(self, what: str) -> None:
+        """A line with the seconds since the first."""
+        print(f"{time.monotonic() - self.began:7.1f} s  {what}", flush=True)
 
     def _killed(self, kind: str) -> bool:
         assert self.process is not None
@@ -214,6 +220,7 @@ def _round(chaos: Chaos, kills: int) -> None:
         if code == 0:
             return
         if code is not None:
+            chaos.tell(f"the driver ended with {code}: start {chaos.starts + 1}")
             chaos.start()
             since = time.monotonic()
         now = chaos.written()
@@ -223,6 +230,7 @@ def _round(chaos: Chaos, kills: int) -> None:
             if sum(chaos.done.values()) < kills and chaos.process.poll() is None:
                 chaos.strike()
         elif time.monotonic() - since > _START_S:  # Ray itself hangs now and then: kill and go on
+            chaos.tell(f"nothing for {_START_S:.0f} s: the driver is killed")
             chaos.process.kill()
             chaos.process.wait()
         time.sleep(0.1)

@@ -86,6 +86,11 @@ class Calibration:
         return cls(made | {"judged": judged(found, y[~first])})
 
 
+def threshold_for(scores: NDArray[Any], recall: float) -> float:
+    """The highest threshold that keeps at least `recall` of these scores of true events."""
+    return float(np.sort(scores)[int((1 - recall) * len(scores) + 1e-9)])
+
+
 def features(scores: Sequence[float] | Floats, tokens: Sequence[int]) -> Floats:
     """What is known of answers, shape (answers, 2): log-odds of the score, logarithm of tokens."""
     score = np.minimum(np.asarray(scores, np.float64), -1e-6)  # rounding may put it above 0

@@ -15,8 +15,9 @@ SENTENCES = pa.schema(
         ("error", pa.string()),
     ]
 )
-COUNTS: tuple[str, ...] = ("sentences", "candidates", "kept")
-SECONDS: tuple[str, ...] = ("prefilter_s", "skip_s", "extract_s")
+COUNTS: tuple[str, ...] = ("sentences", "candidates", "kept")  # in the ledger
+TOLD: tuple[str, ...] = (*COUNTS, "glanced")  # on markers
+SECONDS: tuple[str, ...] = ("prefilter_s", "glance_s", "skip_s", "extract_s")
 
 
 def marked(sentences: pa.Table) -> pa.Table:

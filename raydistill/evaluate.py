@@ -255,6 +255,7 @@ def _costs(config: Config, judged: Judged, task: Task) -> dict[str, Any]:
 
 def _print(made: Mapping[str, Any]) -> None:
     lines: list[tuple[str, ...]] = []
+    stages = [name for name in report.STAGES if name in made["waterfall"]["all"]][:-1]
     for name, part in made["extractor"].items():
         fall = made["waterfall"][name]
         recall = fall["rates"]["found"]
@@ -266,15 +267,14 @@ def _print(made: Mapping[str, Any]) -> None:
                 f"{part['agreement_low']:.1%}-{part['agreement_high']:.1%}",
                 f"{part['precision']:.1%}",
                 f"{part['recall']:.1%}",
-                f"{fall['candidates']:,}",
-                f"{fall['kept']:,}",
-                f"{fall['found']:,}",
+                *(f"{fall[stage]:,}" for stage in stages),
                 f"{recall['value']:.1%}",
                 f"{recall['low']:.1%}-{recall['high']:.1%}",
             )
         )
     head = ("slice", "events", "agreement", "95 %", "precision", "recall")
-    print(table(lines, (*head, "prefilter", "skip", "extract", "event recall", "95 %")))
+    names = (report.STAGES[stage].partition(":")[0] for stage in stages)
+    print(table(lines, (*head, *names, "event recall", "95 %")))
     for name, one in made["against"].items():
         print(
             f"against {name}: {one['difference']:+.1%} F1"

@@ -19,7 +19,7 @@ from raydistill.calibration import Calibration
 from raydistill.chunk import SENTENCES
 from raydistill.errors import SetupError
 from raydistill.release import Release, verify
-from raydistill.stages import filters
+from raydistill.stages import filters, glance
 from raydistill.stages.extract import Extract
 from raydistill.stages.prefilter import Prefilter
 from raydistill.stages.skip import Skip
@@ -80,30 +80,32 @@ class Decision:
 
 
 class Part:
-    """One step with its account: a cascade is its parts one after another, wherever each runs."""
+    """Steps with their account: a cascade is its parts one after another, wherever each runs."""
 
-    def __init__(self, step: Step, before: Stage | None) -> None:
-        self.step, self.before = step, before
+    def __init__(self, steps: Sequence[Step], before: Stage | None) -> None:
+        self.steps, self.before = steps, before
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows that are left, counts on their markers, seconds on the first of them."""
-        table, step = batch, self.step
+        table = batch
         counted: dict[str, dict[str, int]] = {}
+        spent: dict[str, float] = {}
         if self.before:
             table = self.before(table)
             counted["sentences"] = _count(table)
-        began = time.perf_counter()
-        table = step.stage(table)
-        spent = time.perf_counter() - began
-        if step.count:
-            counted[step.count] = _count(table)
-        return _accounted(table, counted, {step.seconds: spent})
+        for step in self.steps:
+            began = time.perf_counter()
+            table = step.stage(table)
+            spent[step.seconds] = time.perf_counter() - began
+            if step.count:
+                counted[step.count] = _count(table)
+        return _accounted(table, counted, spent)
 
 
 class Cascade:
-    """Prefilter, skip and extract of one release, over one table of sentences at a time.
+    """The stages of one release, over one table of sentences at a time.
 
-    Adds `skip_score`, `answer`, `spans`, `score`, `agreement_probability`; on markers COUNTS, and
+    Adds `skip_score`, `answer`, `spans`, `score`, `agreement_probability`; on markers TOLD, and
     on the first of them the seconds that each stage took.
     """
 
@@ -113,15 +115,11 @@ class Cascade:
         self.guard = Guard()
         self.filters = filters.of(opened.folder)
         self.steps = steps(opened, threads=threads)
-        self.parts = [
-            Part(step, None if at else self.guarded) for at, step in enumerate(self.steps)
-        ]
+        self.part = Part(self.steps, self.guarded)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows that are left: answers, errors and markers."""
-        for part in self.parts:
-            batch = part(batch)
-        return batch
+        return self.part(batch)
 
     def guarded(self, batch: pa.Table) -> pa.Table:
         """The same rows after the guard and the release's own filters."""
@@ -129,10 +127,13 @@ class Cascade:
 
     def decide(self, texts: Sequence[str]) -> list[Decision]:
         """The decision for each sentence, by the same stages in the same order as `__call__`."""
-        prefilter, skip, extract = (step.stage for step in self.steps)
+        prefilter, look, skip, extract = (step.stage for step in self.steps)
         assert isinstance(skip, Skip)
-        scored = skip.scored(prefilter(self.guarded(numbered(texts))))
-        scores = dict(zip(scored["id"].to_pylist(), scored["skip_score"].to_pylist(), strict=True))
+        candidates = prefilter(self.guarded(numbered(texts)))
+        scored = skip.scored(look(candidates))
+        # What the glance drops is dropped as by the classifier, only without its score.
+        scores = dict.fromkeys(candidates["id"].to_pylist())
+        scores |= zip(scored["id"].to_pylist(), scored["skip_score"].to_pylist(), strict=True)
         out = [
             Decision("skip", scores[id]) if id in scores else Decision("keyword")
             for id in map(str, range(len(texts)))
@@ -158,23 +159,25 @@ def numbered(texts: Sequence[str]) -> pa.Table:
     return pa.table(columns, schema=SENTENCES)
 
 
-PARTS = ("prefilter", "skip", "extract")
+STEPS = ("prefilter", "glance", "skip", "extract")
+# What runs in one pool of actors: the glance is too cheap for a pool of its own.
+PARTS = {"prefilter": ("prefilter", "glance"), "skip": ("skip",), "extract": ("extract",)}
 
 
 def steps(release: Release, *, threads: int) -> list[Step]:
     """The stages of a release in order."""
-    return [step(release, name, threads=threads) for name in PARTS]
+    return [step(release, name, threads=threads) for name in STEPS]
 
 
 def part(release: Release, name: str, *, threads: int) -> Part:
     """One part of a release's cascade, with no more loaded than it needs."""
     guard, own = Guard(), filters.of(release.folder)
-    before: Stage | None = (lambda table: own(guard(table))) if name == PARTS[0] else None
-    return Part(step(release, name, threads=threads), before)
+    before: Stage | None = (lambda table: own(guard(table))) if name == "prefilter" else None
+    return Part([step(release, one, threads=threads) for one in PARTS[name]], before)
 
 
 def step(release: Release, name: str, *, threads: int) -> Step:
-    """The step of this name in PARTS."""
+    """The step of this name in STEPS."""
     shapes, thresholds = release.manifest.shapes, release.manifest.thresholds
     if "skip" not in shapes:
         raise SetupError(
@@ -184,6 +187,8 @@ def step(release: Release, name: str, *, threads: int) -> Step:
         )
     if name == "prefilter":
         return Step(Prefilter(keywords.read(release.keywords)), "candidates", "prefilter_s")
+    if name == "glance":
+        return Step(_glance(release), "glanced", "glance_s")
     if name == "skip":
         skip = Skip(
             release.folder / "skip",
@@ -203,6 +208,19 @@ def step(release: Release, name: str, *, threads: int) -> Step:
         calibration=Calibration(calibration) if calibration else None,
     )
     return Step(extract, None, "extract_s")
+
+
+def _glance(release: Release) -> Stage:
+    """The glance of a release; one without lets everything pass."""
+    threshold = release.manifest.thresholds.get("glance")
+    if threshold is None:
+        return everything
+    return glance.Glance.load(release.folder / glance.FILE, threshold=threshold)
+
+
+def everything(batch: pa.Table) -> pa.Table:
+    """The batch itself: the stage in the place of one that there is not."""
+    return batch
 
 
 def _count(table: pa.Table) -> dict[str, int]:

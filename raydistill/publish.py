@@ -11,15 +11,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from raydistill import dataset, engine, keywords, release
+from raydistill import dataset, engine, glancing, keywords, release
 from raydistill.dataset import Dataset
 from raydistill.digest import sha256
 from raydistill.errors import SetupError
+from raydistill.pipeline import Stage
 from raydistill.proof import formats
 from raydistill.proof.calibration import Validated, validated
 from raydistill.questions import publishing
 from raydistill.release import Release
-from raydistill.stages import filters
+from raydistill.stages import filters, glance
 from raydistill.stages.extract import Extract, Said
 from raydistill.stages.prefilter import Prefilter
 from raydistill.stages.skip import Skip
@@ -34,6 +35,8 @@ class Config:
     `validation_rows` of validation state the recall and calibrate the answers; the master, which is
     slower, answers the first `parity_rows` of them. `formats` are measured beside each other and
     kept in a folder beside the release; quantisation=auto takes the fastest of them that passes.
+    `glance` is the recall that the glance's threshold is chosen for, null for no glance; it is left
+    out where validation shows less than `glance_shown` (lower bound, 95 %).
     """
 
     root: str = "runs"
@@ -46,6 +49,8 @@ class Config:
     parity: float = 0.005
     parity_rows: int = 1000
     validation_rows: int = 5000
+    glance: float | None = 0.999
+    glance_shown: float = 0.995
     threads: int = 2
     licence: str = ""
     teacher: str = ""
@@ -56,6 +61,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.quantisation == AUTO and not self.formats:
             self.formats = list(engine.QUANTISATIONS)
+        for name in ("glance", "glance_shown"):
+            if (value := getattr(self, name)) is not None and not 0 < value <= 1:
+                raise SetupError(f"{name}={value}", expected="a recall: above 0, 1 at most")
 
 
 AUTO = "auto"
@@ -78,6 +86,7 @@ def run(config: Config) -> Release:
     extra: dict[str, Any] = {"teacher": config.teacher, "teacher_terms": config.teacher_terms}
     extra |= {"only": list(only)} if only else {}
     measured = _formats(config, data, extractor)
+    thresholds = {"skip": float(skip.training["threshold"])}
     quantisation = config.quantisation
     if quantisation == AUTO:
         quantisation = formats.fastest(measured, config.parity).format
@@ -87,6 +96,9 @@ def run(config: Config) -> Release:
         engine.convert(Path(config.skip), folder / "skip", quantisation=quantisation)
         engine.convert(Path(config.extractor), folder / "extractor", quantisation=quantisation)
         shutil.copyfile(data.keywords, folder / "keywords.txt")
+        learned = _glance(config, data, folder)
+        if "threshold" in learned:
+            thresholds["glance"] = learned["threshold"]
         if config.filters is not None:
             filters.read(Path(config.filters))
             shutil.copyfile(config.filters, folder / filters.FILE)
@@ -101,11 +113,12 @@ def run(config: Config) -> Release:
                 expected=f"at most {config.parity:.2%}",
                 todo="set quantisation=auto, int8_float32, int16 or float32, or train longer",
             )
-        found = _validated(config, data, folder, skip, rows, said)
+        found = _validated(config, data, folder, thresholds, skip, rows, said)
         extra["calibration"] = found.calibration.spec() if found.calibration else None
         return {
             "parity": parity,
             "skip": skip.training,
+            "glance": learned,
             "recall": found.recall,
             "data": data.manifest.get("counts", {}),
             "formats": formats.spec(measured),
@@ -124,7 +137,7 @@ def run(config: Config) -> Release:
             "skip": skip.shape,
             "extractor": {**extractor.shape, "target": extractor.target},
         },
-        thresholds={"skip": float(skip.training["threshold"])},
+        thresholds=thresholds,
         licence=config.licence,
         extra=extra,
     )
@@ -222,25 +235,50 @@ def _parity(config: Config, rows: pa.Table, said: list[Said]) -> dict[str, Any]:
     }
 
 
+def _glance(config: Config, data: Dataset, folder: Path) -> dict[str, Any]:
+    """Writes the glance where it is of use; what validation says of it, or why there is none."""
+    if config.glance is None:
+        return {"left_out": "not asked for"}
+    prefilter = Prefilter(keywords.read(folder / "keywords.txt"))
+    train, val = (prefilter(data.table(one).select(["text", "keep"])) for one in ("train", "val"))
+    found = glancing.learned(train, val, recall=config.glance)
+    reason = found.left_out(config.glance_shown) if found else "candidates of one kind alone"
+    told = found.told() if found else {}
+    if found is None or reason:
+        print(f"no glance: {f'it {found}: ' if found else ''}{reason}")
+        return {"left_out": reason, **{n: told[n] for n in told if n != "threshold"}}
+    print(f"glance: {found}")
+    found.glance.save(folder / glance.FILE)
+    return told
+
+
 def _validated(
-    config: Config, data: Dataset, folder: Path, skip: Card, rows: pa.Table, said: list[Said]
+    config: Config,
+    data: Dataset,
+    folder: Path,
+    thresholds: dict[str, float],
+    skip: Card,
+    rows: pa.Table,
+    said: list[Said],
 ) -> Validated:
     """The stated recall and the calibration of the stages in a release's folder."""
-    stage = Skip(
+    stages: dict[str, Stage] = {"prefilter": Prefilter(keywords.read(folder / "keywords.txt"))}
+    if "glance" in thresholds:
+        stages["glance"] = glance.Glance.load(folder / glance.FILE, threshold=thresholds["glance"])
+    stages["end_to_end"] = Skip(
         folder / "skip",
-        threshold=float(skip.training["threshold"]),
+        threshold=thresholds["skip"],
         threads=config.threads,
         max_input=skip.shape["max_input"],
     )
-    prefilter = Prefilter(keywords.read(folder / "keywords.txt"))
-    return validated(rows, data.task, prefilter, stage, said)
+    return validated(rows, data.task, stages, said)
 
 
 def _print_validation(made: Release) -> None:
     recall = made.manifest.metrics["recall"]
     end, calibration = recall["end_to_end"], made.manifest.extra["calibration"]
     print(
-        f"recall on validation, prefilter and skip: {end['value']:.2%} (at least {end['low']:.2%},"
+        f"recall on validation, prefilter to skip: {end['value']:.2%} (at least {end['low']:.2%},"
         f" {recall['with_events']} sentences with events), keeping {recall['kept']:.1%}"
     )
     if calibration is None:

@@ -3,6 +3,7 @@
 release.json      written last: task, thresholds, metrics, SHA-256 of every other file
 task.json         the task with its frozen vocabularies
 keywords.txt      the prefilter
+glance.safetensors   words' weights of the glance, where there is one
 skip/ extractor/  quantised models, each with its tokenizer and card
 """
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from raydistill import dataset, progress
+from raydistill.calibration import threshold_for
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.intervals import clopper_pearson
@@ -336,10 +337,3 @@ def _threshold(config: Config, data: Dataset) -> dict[str, float]:
         "recall_low": low,
         "kept": float((scores >= threshold).mean()),
     }
-
-
-def threshold_for(scores: Any, recall: float) -> float:
-    """The highest threshold that keeps at least `recall` of these scores of true events."""
-    ordered = np.sort(np.asarray(scores))
-    lost = int((1 - recall) * len(ordered) + 1e-9)
-    return float(ordered[lost])

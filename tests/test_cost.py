@@ -5,7 +5,10 @@ from raydistill.proof import cost
 from raydistill.proof.cost import Config, MixConfig, Rates, TeacherConfig
 
 MEASURED = Rates(
-    {"prefilter": 1e-6, "skip": 1e-3, "extract": 1e-2}, text=200, prompt=800, answer=40
+    {"prefilter": 1e-6, "glance": 0.0, "skip": 1e-3, "extract": 1e-2},
+    text=200,
+    prompt=800,
+    answer=40,
 )
 
 

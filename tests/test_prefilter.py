@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.errors import SetupError
-from raydistill.stages import prefilter
+from raydistill.stages import pieces, prefilter
 from raydistill.stages.keyword import one_line, reference_pattern
 from raydistill.stages.prefilter import Prefilter
 
@@ -195,7 +195,7 @@ def test_an_empty_table_keeps_its_schema() -> None:
 
 
 def test_chunks_and_slices_count_rows_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefilter, "SCAN_ROWS", 3)
+    monkeypatch.setattr(pieces, "ROWS", 3)
     texts = ["a", "x", None, "a", "x", "x", "a", "xa", "x a", "a"]
     whole = pa.array(["a", *texts], pa.string()).slice(1)
     chunked = pa.chunked_array([whole.slice(0, 4), whole.slice(4, 0), whole.slice(4)])

@@ -186,19 +186,24 @@ def _save(
 def tiny_release(folder: Path) -> Release:
     """A published int8 release under `folder`, beside its dataset and its two students."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = tiny_dataset(folder / "dataset")
-    skip, extractor = tiny_students(data, folder)
+    tiny_students(tiny_dataset(folder / "dataset"), folder)
+    return tiny_publish(folder, folder / "release")
+
+
+def tiny_publish(folder: Path, out: Path, **settings: Any) -> Release:
+    """The students in `folder` published to `out`."""
     return publish.run(
         publish.Config(
-            dataset=str(data.folder),
-            skip=str(skip),
-            extractor=str(extractor),
-            out=str(folder / "release"),
+            dataset=str(folder / "dataset"),
+            skip=str(folder / "skip"),
+            extractor=str(folder / "extractor"),
+            out=str(out),
             label="tiny",
             quantisation="int8",
             parity=0.5,  # a student this unsure of itself is not the same in 8 bits
             parity_rows=100,
             threads=1,
             licence="Apache-2.0",
+            **settings,
         )
     )

@@ -4,6 +4,7 @@ The filings are of a demo world that the release has not seen. The others read a
 rows by the same steps: (a) a loop in one process; (b) the cascade with its extractor under
 transformers' `generate`, in Ray actors; (c) no cascade, the extractor on every sentence.
 Rates count from the first committed chunk to the last: start and loading are told apart.
+With a corpus of real sentences, Ray and the loop run over those, too.
 """
 
 import time
@@ -13,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import compute
 
 from raydistill import pgserver, pipeline, postgres, release
+from raydistill.backfill import chunked
 from raydistill.corpus import fingerprint
 from raydistill.corpus.postgres_sink import PostgresSink
-from raydistill.corpus.stages import CascadeOf, Work, loop
-from raydistill.demo.world import world, write
+from raydistill.corpus.stages import ALL_SECONDS, CascadeOf, Work, loop
+from raydistill.demo.world import DDL, world, write
 from raydistill.pipeline import Part, Stage
 from raydistill.release import Release
 from raydistill.scale import Form, ScaleConfig
@@ -30,6 +32,7 @@ pc: Any = compute  # its functions are made at run time: no type checker sees th
 
 SENTENCES = 10_000  # of a filing
 SEED = 41
+CORPUS = 30_000  # sentences of a corpus
 FIELDS = (
     "event_type", "subject", "object", "magnitude_class", "timing", "sentiment", "materiality",
     "confidence", "date_confidence", "event_date",
@@ -72,16 +75,10 @@ class NoCascade:
 
     def __call__(self) -> Stage:
         cascade = pipeline.Cascade(Path(self.release), threads=self.threads)
-        first, second, extract = cascade.steps
-        cascade.parts = [
-            Part(pipeline.Step(_every, step.count, step.seconds), cascade.guarded if one else None)
-            for one, step in ((True, first), (False, second))
-        ] + [Part(extract, None)]
+        *before, extract = cascade.steps
+        steps = [pipeline.Step(pipeline.everything, step.count, step.seconds) for step in before]
+        cascade.part = Part([*steps, extract], cascade.guarded)
         return cascade
-
-
-def _every(table: pa.Table) -> pa.Table:
-    return table
 
 
 @dataclass(slots=True)
@@ -101,11 +98,18 @@ class Ran:
 
 
 def run(
-    folder: Path, opened: Path, students: Path | None, *, filings: int = 30, threads: int = 2
+    folder: Path,
+    opened: Path,
+    students: Path | None,
+    corpus: Path | None = None,
+    *,
+    filings: int = 30,
+    threads: int = 2,
 ) -> dict[str, Any]:
     """The figures, after printing them. `students` holds the masters; without it (b) is left out.
 
-    Writes a Postgres server's folder under `folder`. Starts a local Ray where none is.
+    `corpus` is Parquet of sentence_id, doc_id, idx and sentence. Writes a Postgres server's folder
+    under `folder`. Starts a local Ray where none is.
     """
     from raydistill.on_ray import cluster
 
@@ -115,6 +119,8 @@ def run(
         truth, strange = fill(dsn, filings)
         cluster.start(cpus=max(2, threads))
         figures = _figures(dsn, made, students, filings, threads, truth, strange)
+        if corpus is not None:
+            figures |= _real(dsn, made, corpus, threads)
     finally:
         pgserver.stop((folder / "postgres").absolute())
     for name, figure in figures.items():
@@ -180,7 +186,7 @@ def _figures(
             for name, s in ray.stages.items()
         },
         "agreement": round(_f1(ray.events, truth, strange), 4),
-        "skip_cache_hit_rate": round(here[0].steps[1].stage.recent.hit_rate, 3),
+        "skip_cache_hit_rate": round(here[0].steps[2].stage.recent.hit_rate, 3),
         "bare_events_differ": sum(
             ((ray.events - bare.events) + (bare.events - ray.events)).values()
         ),
@@ -197,6 +203,30 @@ def _figures(
             2,
         )
     return figures
+
+
+def _real(dsn: str, made: Release, corpus: Path, threads: int) -> dict[str, Any]:
+    """Ray and the loop over real sentences; nobody knows what a teacher would say of them."""
+    names = {"sentence_id": "sentence_id", "doc_id": "filing_id", "idx": "position"}
+    rows = pq.read_table(corpus, columns=[*names, "sentence"])
+    docs = pc.unique(rows["doc_id"].slice(0, CORPUS))
+    rows = rows.filter(pc.is_in(rows["doc_id"], value_set=docs))
+    with postgres.connect(dsn) as connection:
+        postgres.script(connection, DDL)
+        table = rows.rename_columns([*names.values(), "sentence"])
+        postgres.copy_in(connection, "kee.sentences", table)
+    plain = CascadeOf(str(made.folder), threads)
+    ray = ran(dsn, made, plain, None, _through_ray(threads))
+    bare = ran(dsn, made, plain, None, loop)
+    total = sum(ray.stages.values()) or 1.0
+    return {
+        "corpus_sentences": ray.sentences,
+        "corpus_sentences_per_second": round(ray.rate, 1),
+        "corpus_core_seconds_per_10000": round(threads * SENTENCES / ray.rate, 3),
+        "corpus_vs_bare_loop": round(ray.rate / bare.rate, 3),
+        "corpus_shares": {name: round(s / total, 3) for name, s in ray.stages.items()},
+        "corpus_events": sum(ray.events.values()),
+    }
 
 
 def _cores(stage: str, threads: int) -> int:
@@ -220,8 +250,13 @@ def _through_ray(threads: int) -> Way:
     return lines
 
 
-def ran(dsn: str, made: Release, cascade: Callable[[], Stage], filings: int, way: Way) -> Ran:
-    """One way over the first filings, a chunk each, into output tables of its own."""
+def ran(
+    dsn: str, made: Release, cascade: Callable[[], Stage], filings: int | None, way: Way
+) -> Ran:
+    """One way over the first filings, a chunk each, into output tables of its own.
+
+    Without `filings` it is all of them, several to a chunk.
+    """
     with postgres.connect(dsn) as connection:
         postgres.script(connection, "DROP SCHEMA IF EXISTS raydistill CASCADE")
     parts = fingerprint.fingerprint(made, identity(SourceConfig(dsn=dsn)), abstain=0.0)
@@ -230,7 +265,12 @@ def ran(dsn: str, made: Release, cascade: Callable[[], Stage], filings: int, way
     sink.enter(parts)
     table: TableConfig = SourceConfig(dsn=dsn).sentences
     source = PostgresSentences(dsn, table.table, table.columns)
-    chunks = [[name] for name, _ in source.filings()[:filings]]
+    found = source.filings()
+    chunks = (
+        list(chunked(found, ScaleConfig().chunk))
+        if filings is None
+        else [[name] for name, _ in found[:filings]]
+    )
     work = Work(str(made.folder), source, sink, cascade)
     began = first = last = time.perf_counter()
     sentences, stages = 0, dict[str, float]()
@@ -240,7 +280,7 @@ def ran(dsn: str, made: Release, cascade: Callable[[], Stage], filings: int, way
             first = last
             continue
         sentences += line["sentences"]
-        for name in ("read_s", "prefilter_s", "skip_s", "extract_s", "commit_s"):
+        for name in ALL_SECONDS:
             stages[name] = stages.get(name, 0.0) + line.get(name, 0.0)
     found = _events(dsn, "raydistill.events")
     return Ran(first - began, last - first, sentences, stages, found)

@@ -94,6 +94,7 @@ def _backfill(config: Config) -> dict[str, Any]:
     students = Path(config.students) if config.students else None
     return backfill.run(
         Path(config.root) / "backfill", _release(config), students,
+        Path(config.corpus) if config.corpus else None,
         filings=(config.rows or [30])[0], threads=config.threads,
     )  # fmt: skip
 

@@ -60,6 +60,7 @@ def told(
         "made_of": dict(parts),
         "new": totals.sums["new"],
         "new_sentences": sentences,
+        "new_glanced": totals.sums["glanced"],
         "execute_seconds": seconds,
         "sentences_per_second": sentences / max(1e-9, seconds),
         "stage_seconds": totals.seconds,
@@ -78,6 +79,9 @@ def show(report: Mapping[str, Any], totals: Totals) -> None:
         print("dead letters:", ", ".join(f"{k} {v:,}" for k, v in report["codes"].items()))
     if report["abstained"]:
         print(abstention(report))
+    candidates, glanced = totals.sums["candidates"], totals.sums["glanced"]
+    if glanced < candidates:
+        print(f"glance: {glanced / candidates:.1%} of {candidates:,} candidates went on to skip")
     if totals.chunks:
         first = totals.rss_first_tenth or 0.0
         print(

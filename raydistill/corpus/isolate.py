@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import compute
 
-from raydistill.chunk import COUNTS, SECONDS, SENTENCES, markers
+from raydistill.chunk import SECONDS, SENTENCES, TOLD, markers
 from raydistill.errors import RaydistillError
 from raydistill.pipeline import Stage
 from raydistill.source import Sentences
@@ -121,9 +121,8 @@ def _dead(sentence: pa.Table, marks: pa.Table, code: str) -> pa.Table:
     place = sentence.schema.get_field_index("error")
     sentence = sentence.set_column(place, "error", pa.array([code] * len(sentence), pa.string()))
     table = pa.concat_tables([sentence, marks.slice(0, 1)])
-    counts = {"sentences": len(sentence), "candidates": 0, "kept": 0}
-    for name in COUNTS:
-        values = [None] * len(sentence) + [counts[name]]
+    for name in TOLD:
+        values = [None] * len(sentence) + [len(sentence) if name == "sentences" else 0]
         table = table.append_column(name, pa.array(values, pa.int32()))
     for name in SECONDS:
         values = [None] * len(sentence) + [0.0]
@@ -136,8 +135,8 @@ def merged(table: pa.Table) -> pa.Table:
     is_marker = pc.is_null(table["id"])
     marks = table.filter(is_marker)
     sums: dict[str, dict[str, float]] = {}
-    for row in marks.select(["filing_id", *COUNTS, *SECONDS]).to_pylist():
-        filing = sums.setdefault(row.pop("filing_id"), dict.fromkeys((*COUNTS, *SECONDS), 0.0))
+    for row in marks.select(["filing_id", *TOLD, *SECONDS]).to_pylist():
+        filing = sums.setdefault(row.pop("filing_id"), dict.fromkeys((*TOLD, *SECONDS), 0.0))
         for name, value in row.items():
             filing[name] += value or 0.0
     first: list[int] = []
@@ -147,7 +146,7 @@ def merged(table: pa.Table) -> pa.Table:
             seen.add(filing)
             first.append(at)
     marks = marks.take(pa.array(first, pa.int64()))
-    for name in (*COUNTS, *SECONDS):
+    for name in (*TOLD, *SECONDS):
         kind = marks.schema.field(name).type
         values = [sums[filing][name] for filing in marks["filing_id"].to_pylist()]
         column = pa.array(values, pa.float64()).cast(kind)

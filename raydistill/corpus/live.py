@@ -43,7 +43,9 @@ class Live(AbstractContextManager["Live"]):
         """Counts a committed chunk."""
         logs.chunk(run=self.name, **line)
         metrics = self.metrics
-        for name in ("filings", "sentences", "candidates", "kept", "events", "abstained"):
+        for name in (
+            "filings", "sentences", "candidates", "glanced", "kept", "events", "abstained",
+        ):  # fmt: skip
             metrics.count(name, line.get(name, 0))
         for code, count in line.get("codes", {}).items():
             metrics.count("dead_letters", count, code=code)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from raydistill import events, postgres, release
-from raydistill.chunk import COUNTS
+from raydistill.chunk import COUNTS, TOLD
 from raydistill.corpus import isolate
 from raydistill.corpus.patience import patiently
 from raydistill.corpus.postgres_sink import PostgresSink
@@ -98,7 +98,7 @@ class RunDead:
         """The cascade's output for some rows and every marker, with counts or without."""
         part = batch.filter(pc.or_(pc.fill_null(some, False), pc.is_null(batch["id"])))
         table = isolate.run(self.work.cascade, part, most=len(part))  # they died before
-        for name in COUNTS if not counts else ():
+        for name in TOLD if not counts else ():
             place = table.schema.get_field_index(name)
             table = table.set_column(place, name, pa.array([0] * len(table), pa.int32()))
         return table

@@ -136,6 +136,7 @@ class Commit:
         line: dict[str, Any] = {"chunk": key, "filings": len(rows.ledger), "new": new}
         for name in (*COUNTS, "events", "dead_letters", "answers", "abstained"):
             line[name] = pc.sum(rows.ledger[name]).as_py() or 0
+        line["glanced"] = pc.sum(batch["glanced"]).as_py() or 0
         for name in SECONDS:
             line[name] = float(pc.sum(batch[name]).as_py() or 0.0)
         codes = pc.value_counts(rows.dead_letters["code"]).to_pylist()

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from raydistill.chunk import COUNTS
+from raydistill.chunk import TOLD
 from raydistill.corpus.stages import ALL_SECONDS
 
-_SUMS = ("filings", "new", *COUNTS, "events", "dead_letters", "answers", "abstained")
+_SUMS = ("filings", "new", *TOLD, "events", "dead_letters", "answers", "abstained")
 
 
 @dataclass(slots=True)

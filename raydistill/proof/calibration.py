@@ -1,8 +1,8 @@
 """Validation of a release's own stages: which recall it states, and how sure its answers are.
 
 Publishing runs the stages as they will be used (quantised, in their order) over validation
-sentences: the recall of prefilter and skip threshold with its lower bound, and the calibration of
-the answers that reach a reader.
+sentences: the recall up to the skip threshold with its lower bound, and the calibration of the
+answers that reach a reader.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,19 +34,27 @@ class Validated:
 
 
 def validated(
-    rows: pa.Table, task: Task, prefilter: Stage, skip: Stage, said: Sequence[Said]
+    rows: pa.Table, task: Task, stages: Mapping[str, Stage], said: Sequence[Said]
 ) -> Validated:
-    """Recall and calibration over rows of a dataset; `said` is the extractor's word on each."""
+    """Recall and calibration over rows of a dataset; `said` is the extractor's word on each.
+
+    `stages` are those before it, in their order, by the names that their recall is told under; the
+    last of them is `end_to_end`.
+    """
     ids: list[str] = rows["id"].to_pylist()
-    candidates = prefilter(sentences(rows))
-    reach = [set(one["id"].to_pylist()) for one in (candidates, skip(candidates))]
+    table, reach = sentences(rows), dict[str, set[str]]()
+    for name, stage in stages.items():
+        table = stage(table)
+        reach[name] = set(table["id"].to_pylist())
     truths = [task.parse(answer) for answer in rows["answer"].to_pylist()]
     recall = _recall(ids, truths, reach)
     groups = rows["group"].to_pylist()
     seen = [
         (one.score, one.tokens, scored(task, truth, one.answer).exact, group)
         for id, truth, one, group in zip(ids, truths, said, groups, strict=True)
-        if id in reach[1] and one.score is not None and not isinstance(one.answer, AnswerError)
+        if id in reach["end_to_end"]
+        and one.score is not None
+        and not isinstance(one.answer, AnswerError)
     ]
     if not seen:
         return Validated(recall, None)
@@ -54,16 +62,18 @@ def validated(
     return Validated(recall, Calibration.of(scores, tokens, agreed, where))
 
 
-def _recall(ids: Sequence[str], truths: Sequence[Answer], reach: list[set[str]]) -> dict[str, Any]:
-    """Sentences with an event that pass the prefilter, then the skip threshold; exact bounds."""
+def _recall(
+    ids: Sequence[str], truths: Sequence[Answer], reach: Mapping[str, set[str]]
+) -> dict[str, Any]:
+    """Sentences with an event that are left after each stage; exact bounds."""
     positive = [id for id, truth in zip(ids, truths, strict=True) if truth.records]
     out: dict[str, Any] = {"sentences": len(ids), "with_events": len(positive)}
-    for name, some in zip(("prefilter", "end_to_end"), reach, strict=True):
+    for name, some in reach.items():
         found = sum(id in some for id in positive)
         low, high = clopper_pearson(found, len(positive))
         value = found / max(1, len(positive))
         out[name] = {"value": value, "low": low, "high": high}
-    out["kept"] = len(reach[1]) / max(1, len(ids))
+    out["kept"] = len(reach["end_to_end"]) / max(1, len(ids))
     return out
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from raydistill.errors import SetupError
 
 CHARACTERS_PER_TOKEN = 4.0  # of English prose, for tokenizers of large models
-STAGES = ("prefilter", "skip", "extract")
+STAGES = ("prefilter", "glance", "skip", "extract")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -71,13 +71,14 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Rates:
     """Core-seconds per sentence that reaches each stage, mean characters; the teacher's own rates
-    where they were measured."""
+    where they were measured. Of the candidates that skip drops, `passes` get past the glance."""
 
     seconds: Mapping[str, float]
     text: float
     prompt: float
     answer: float
     asked: Asked | None = None
+    passes: float = 1.0
 
 
 def rates(
@@ -92,7 +93,9 @@ def rates(
 ) -> Rates:
     """The rates of a run: wall seconds on `threads` threads and rows, both by stage."""
     each = {stage: seconds[stage] * threads / max(1, rows[stage]) for stage in STAGES}
-    return Rates(each, _mean(texts), _mean(prompts), _mean(answers), asked)
+    dropped = rows["glance"] - rows["extract"]
+    passes = (rows["skip"] - rows["extract"]) / dropped if dropped > 0 else 1.0
+    return Rates(each, _mean(texts), _mean(prompts), _mean(answers), asked, passes)
 
 
 def _mean(some: Sequence[str]) -> float:
@@ -116,7 +119,10 @@ def account(measured: Rates, config: Config) -> dict[str, Any]:
         ) / 1e6
     else:
         asked_usd = asked_s * teacher.usd_per_hour / 3600
-    reaching = {"prefilter": 1.0, "skip": mix.candidates, "extract": mix.kept}
+    glanced = mix.kept + (mix.candidates - mix.kept) * measured.passes
+    reaching = {
+        "prefilter": 1.0, "glance": mix.candidates, "skip": glanced, "extract": mix.kept,
+    }  # fmt: skip
     core_s = {stage: measured.seconds[stage] * reaching[stage] for stage in STAGES}
     student_s = sum(core_s.values())
     sides = {

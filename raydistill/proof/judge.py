@@ -30,9 +30,9 @@ class Judged:
     """The answers and scores of every row of a sample: by the extractor alone, and by the cascade.
 
     `alone` covers the rows in which the teacher has records, whatever the stages before would do.
-    `kept` holds the rows left after `candidates` (prefilter) and `kept` (skip). `certainty` is the
-    probability that the extractor gives its whole answer, `likely` that of agreement, calibrated.
-    `seconds` and `rows` are by stage.
+    `kept` holds the rows left after `candidates` (prefilter), `glanced` (where the release has a
+    glance) and `kept` (skip). `certainty` is the probability that the extractor gives its whole
+    answer, `likely` that of agreement, calibrated. `seconds` and `rows` are by stage.
     """
 
     sample: Sample
@@ -51,7 +51,7 @@ def judge(rows: pa.Table, opened: Release, *, threads: int) -> Judged:
     """Runs a release over rows of a dataset and scores it against their answers."""
     taken = sample(rows, opened.task)
     cascade = Cascade(opened, threads=threads)
-    prefilter, skip, extract = (step.stage for step in cascade.steps)
+    prefilter, glance, skip, extract = (step.stage for step in cascade.steps)
     assert isinstance(skip, Skip)
     assert isinstance(extract, Extract)
     threshold, skip.threshold = skip.threshold, 0.0
@@ -59,14 +59,15 @@ def judge(rows: pa.Table, opened: Release, *, threads: int) -> Judged:
     counts: dict[str, int] = {}
     table = cascade.guarded(sentences(rows))
     prefilter(table)  # compiles patterns as rows need them, which is no part of the rate
-    for name, stage in (("prefilter", prefilter), ("skip", skip)):
+    left: dict[str, set[str]] = {}
+    for name, stage in (("prefilter", prefilter), ("glance", glance), ("skip", skip)):
         counts[name] = len(table)
         began = time.perf_counter()
         table = stage(table)
         seconds[name] = time.perf_counter() - began
+        left[name] = set(table["id"].to_pylist())
     asked = table.filter(pc.is_valid(table["skip_score"]))
     skip_scores = dict(zip(asked["id"].to_pylist(), asked["skip_score"].to_pylist(), strict=True))
-    candidates = set(table["id"].to_pylist())
     stays = pc.fill_null(pc.greater_equal(table["skip_score"], threshold), True)
     table = table.filter(stays)
     counts["extract"] = len(table)
@@ -81,7 +82,11 @@ def judge(rows: pa.Table, opened: Release, *, threads: int) -> Judged:
         answers=answers,
         cascade={id: scored(opened.task, taken.truths[id], answers[id]) for id in taken.ids},
         alone=scores(opened.task, taken.truths, alone),
-        kept={"candidates": candidates, "kept": set(table["id"].to_pylist())},
+        kept={
+            "candidates": left["prefilter"],
+            **({"glanced": left["glance"]} if "glance" in opened.manifest.thresholds else {}),
+            "kept": set(table["id"].to_pylist()),
+        },
         skip_scores=skip_scores,
         certainty=certainty,
         likely=likely,

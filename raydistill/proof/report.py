@@ -16,6 +16,7 @@ from raydistill import plots
 
 STAGES = {
     "candidates": "prefilter",
+    "glanced": "glance",  # not every release has one
     "kept": "skip",
     "found": "extract: event found",
     "right": "extract: all fields right",
@@ -93,7 +94,7 @@ def page(made: Mapping[str, Any]) -> str:
     falls = made["waterfall"][headline(made)]["rates"]
     lines = sliced(made["slices"])
     drawn = {
-        "waterfall": plots.falls([(STAGES[name], falls[name]) for name in STAGES]),
+        "waterfall": plots.falls([(word, falls[name]) for name, word in _stages(made).items()]),
         "slices": plots.dots(lines, "Agreement by slice"),
         "types": plots.dots(
             # As many as there are lines beside them.
@@ -108,10 +109,16 @@ def page(made: Mapping[str, Any]) -> str:
         made=made,
         drawn=drawn,
         head=headline(made),
-        stages=STAGES,
+        stages=_stages(made),
         before=before,
         mistakes=mistakes(made),
     )
+
+
+def _stages(made: Mapping[str, Any]) -> dict[str, str]:
+    """The stages that the release has, by their names in the waterfall."""
+    there = made["waterfall"]["all"]
+    return {name: word for name, word in STAGES.items() if name in there}
 
 
 def _calibration(found: Mapping[str, Any]) -> dict[str, str]:
@@ -146,8 +153,9 @@ def headline(made: Mapping[str, Any]) -> str:
 
 
 def before(stage: int, fall: Mapping[str, Any]) -> int:
-    """The events that reach a stage of the waterfall, by its place among STAGES."""
-    return fall["teacher"] if stage == 0 else fall[list(STAGES)[stage - 1]]
+    """The events that reach a stage of the waterfall, by its place among those there are."""
+    there = [name for name in STAGES if name in fall]
+    return fall["teacher"] if stage == 0 else fall[there[stage - 1]]
 
 
 def mistakes(made: Mapping[str, Any]) -> list[tuple[str, int, str]]:
@@ -183,10 +191,11 @@ def markdown(made: Mapping[str, Any]) -> str:
         )
     lines += ["", "## Waterfall", ""]
     rows: list[tuple[str, ...]] = []
+    stages = _stages(made)
     for name, fall in made["waterfall"].items():
-        kept = (f"{fall['rates'][s]['value']:.1%} ({span(fall['rates'][s])})" for s in STAGES)
+        kept = (f"{fall['rates'][s]['value']:.1%} ({span(fall['rates'][s])})" for s in stages)
         rows.append((name, f"{fall['teacher']:,}", *kept))
-    lines += grid(("slice", "teacher events", *STAGES.values()), rows)
+    lines += grid(("slice", "teacher events", *stages.values()), rows)
     lines += ["## Fields, where both have the event", ""]
     fields = made["sides"]["student"]["fields"]
     lines += grid(

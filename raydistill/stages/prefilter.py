@@ -10,7 +10,7 @@ regular expression) its matches are candidates, and the reference decides.
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -31,6 +31,7 @@ from raydistill.stages.keyword import (
     spelled_word,
     word_class,
 )
+from raydistill.stages.pieces import pieces
 
 try:
     import hyperscan as _hyperscan
@@ -40,7 +41,6 @@ except ImportError:  # no wheel for this platform: see `_Regex`
 hyperscan: Any = _hyperscan
 pc: Any = compute  # pyarrow makes its functions at import, so a type checker cannot know them
 
-SCAN_ROWS = 16_384  # some 3 MB of text: stays in cache, and far below hyperscan's 4 GB a scan
 # No byte of valid UTF-8: no keyword can match across it, and a newline in a sentence needs no care.
 _BREAK = b"\xff"
 # White space that is not a single space, in bytes.
@@ -77,14 +77,14 @@ class Prefilter:
     def mask(self, texts: "pa.Array | pa.ChunkedArray") -> pa.BooleanArray:
         """Whether each text holds a keyword; false for null."""
         found = np.zeros(len(texts), dtype=np.bool_)
-        for first, chunk in _chunks(texts):
+        for first, chunk in pieces(texts):
             found[first + self._scanner.rows(chunk)] = True
         return cast(pa.BooleanArray, pa.array(found))
 
     def pairs(self, texts: "pa.Array | pa.ChunkedArray") -> tuple[Ints, Ints]:
         """Each row and keyword number that are found together, once, in the order of the rows."""
         rows, ids = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for first, chunk in _chunks(texts):
+        for first, chunk in pieces(texts):
             chunk_rows, chunk_ids = self._scanner.pairs(chunk)
             rows.append(first + chunk_rows)
             ids.append(chunk_ids)
@@ -100,16 +100,6 @@ class Prefilter:
     @cached_property
     def _scanner(self) -> "_Hyperscan | _Regex":
         return _Hyperscan(self.entries) if hyperscan else _Regex(self.entries)
-
-
-def _chunks(texts: "pa.Array | pa.ChunkedArray") -> Iterator[tuple[int, Any]]:
-    """The number of its first row, and a piece of SCAN_ROWS texts at most, without nulls."""
-    first = 0
-    for part in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
-        for start in range(0, len(part), SCAN_ROWS):
-            piece = pc.fill_null(part.slice(start, SCAN_ROWS).cast(pa.large_string()), "")
-            yield first + start, piece
-        first += len(part)
 
 
 def _confirmed(entries: Sequence[Entry], chunk: Any, rows: Ints, ids: Ints) -> Bools:

@@ -292,6 +292,8 @@ function steps(row) {
       title: limit === undefined ? "the skip classifier’s probability of an event"
         : `probability of an event; ${limit.toFixed(2)} is needed`,
     }, gauge(row.skip_score, limit), low ? `${told} · dropped` : told));
+  } else if (row.decision === "skip") {
+    out.push(el("span", { class: "step off", title: "by its words alone no event is likely" }, "glance · dropped"));
   }
   if (row.decision === "teacher") out.push(el("span", { class: "step" }, WAYS.teacher));
   if (row.confidence !== null) {

@@ -222,7 +222,8 @@ def _round(chaos: Chaos, kills: int) -> None:
         if code is not None:
             chaos.tell(f"the driver ended with {code}: start {chaos.starts + 1}")
             chaos.start()
-            since = time.monotonic()
+            # What it drained is not what the next one does: strike when that gets on.
+            seen, since = chaos.written(), time.monotonic()
         now = chaos.written()
         if now != seen and now >= 0:  # it gets on: a strike now hits something at work
             seen, since = now, time.monotonic()

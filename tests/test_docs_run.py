@@ -56,6 +56,7 @@ SMALL = {
     " gates.max_invented_per_1000=1000 gates.max_parity=1",
 }
 VERDICTS = {"drift": {0, 1, 3}, "shadow": {0, 1, 3}}  # of a student that has learned nothing
+REFUSED = ("action=rollback",)  # here is one release alone; tests/test_registry.py rolls back
 FILING = (
     "<TYPE>8-K\nThe Company entered into a credit agreement with First Bank.\nIt ends in 2030.\n"
 )
@@ -111,7 +112,10 @@ class Desk:
         for one in RUN:
             if one.page == name:
                 code = self.run(one, monkeypatch)
-                if code not in VERDICTS.get(one.verb()[0], {0}):
+                wished = VERDICTS.get(one.verb()[0], {0})
+                if any(word in one.line for word in REFUSED):
+                    wished = {2}
+                if code not in wished:
                     wrong.append(f"{one.line}: {code}")
         return wrong
 

@@ -13,7 +13,7 @@ def test_kills_of_actors_tasks_connections_and_drivers_lose_and_double_nothing(
 ):
     kinds = {"driver": 1, "actor": 2, "task": 2, "connection": 2, "sigterm": 3}
     figures = chaos.disturbed(
-        tmp_path, tiny.release.folder, database, kills=4, filings=24, kinds=kinds
+        tmp_path, tiny.release.folder, database, kills=4, filings=40, kinds=kinds
     )
     assert figures["kills"] >= 4
     assert figures["events"] > 10

@@ -131,7 +131,7 @@ def test_a_resumed_adapter_repeats_the_losses_of_an_undisturbed_one(
                 write(tmp_path / "checkpoint")
 
         begun = train._begun(config, tiny.dataset)
-        teaches = learner(begun, train._examples(config, tiny.dataset, begun))
+        teaches = learner(begun, train._examples(config, tiny.dataset, begun, tell=False))
         fit(teaches, settings, report=report, resume=resume)
         return out
 

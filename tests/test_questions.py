@@ -50,7 +50,7 @@ def released(built):
     """The release of a student that has learned a little of all four tasks."""
     root = built.folder.parent
     overrides = ["student=questions_s", f"dataset={built.folder}", f"out={root / 'student'}",
-                 "workers=0", "threads=1", "fit.steps=120", "fit.batch_tokens=2500",
+                 "workers=0", "threads=1", "fit.steps=220", "fit.batch_tokens=2500",
                  "student.width=64", "student.layers=1", "student.heads=2",
                  "student.max_input=96", "fit.bf16=false",
                  "+weights.query_kind=0.5",

@@ -3,6 +3,7 @@
 Threads are always said aloud: Ray sets OMP_NUM_THREADS for its workers, which the default reads.
 """
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ from raydistill.tokenizer import Encoded, Tokenizer
 
 QUANTISATIONS = ("int8", "int8_float32", "int8_bfloat16", "int16", "float32")
 _BATCH_TOKENS = 2048  # 32-64 sentences of filings; larger batches were no faster
+# The padding of a batch changes a sentence's figures in their last bits, which decide where two
+# tokens are as likely. So that an answer is a function of its sentence alone, one less likely than
+# this is written again, by itself: in the others no second token ever had more than 0.4.
+_SURE = math.log(0.6)
+_NEAR = 0.05  # and likewise a skip score as near as this to the threshold
 _EXTRA = ("tokenizer.json", "head.safetensors", "student.json")
 
 
@@ -89,21 +95,31 @@ class Generator:
         self.min_output, self.threads = min_output, threads
 
     def __call__(self, sources: Sequence[Encoded], frame: Frame | None = None) -> list[Generated]:
-        """The output of each sentence, in order; batches are cut by tokens, sorted by length.
+        """The output of each sentence, in order, whatever sentences stand beside it.
 
-        `frame` asks in another frame than the student's own: one of a mixture's tasks.
+        Batches are cut by tokens, sorted by length. `frame` asks in another frame than the
+        student's own: one of a mixture's tasks.
         """
         if not sources:
             return []
         frame = frame or self.frame
         limit = self.limit + self.frame.width - frame.width
         framed = [frame.tokens(one.tokens[:limit]) for one in sources]
-        if self.frame.kind == DECODER:
-            return self._continued(framed)
+        write = self._continued if self.frame.kind == DECODER else self._translated
+        out = write(framed, evened(sum(map(len, framed)), self.threads, _BATCH_TOKENS))
+        alone = len(out) < 2 or self.min_output > 0
+        unsure = [at for at, one in enumerate(out) if one.score < _SURE and not alone]
+        if unsure:
+            for at, one in zip(unsure, write([framed[at] for at in unsure], 1), strict=True):
+                out[at] = one
+        return out
+
+    def _translated(self, framed: Sequence[list[str]], budget: int) -> list[Generated]:
+        """What an encoder and a decoder make of each; a budget of 1 token is a row a batch."""
         results = self.model.translate_batch(
             framed,
-            max_batch_size=evened(sum(map(len, framed)), self.threads, _BATCH_TOKENS),
-            batch_type="tokens",
+            max_batch_size=budget,
+            batch_type="examples" if budget == 1 else "tokens",
             beam_size=1,
             length_penalty=0,
             return_scores=True,
@@ -113,7 +129,7 @@ class Generator:
         )
         return [Generated(one.hypotheses[0], one.scores[0]) for one in results]
 
-    def _continued(self, prompts: Sequence[Sequence[str]]) -> list[Generated]:
+    def _continued(self, prompts: Sequence[Sequence[str]], budget: int) -> list[Generated]:
         """What follows each prompt. Batches hold prompts of one length.
 
         CTranslate2 reads in one pass only as many tokens as the shortest prompt of a batch has, and
@@ -124,7 +140,7 @@ class Generator:
         cuts = np.flatnonzero(np.diff(lengths[order])) + 1
         waiting: list[tuple[int, Any]] = []
         for same in np.split(order, cuts):
-            for rows in runs(same, lengths, _BATCH_TOKENS):
+            for rows in runs(same, lengths, budget):
                 made = self.model.generate_batch(
                     [prompts[row] for row in rows],
                     max_length=self.max_output,
@@ -147,9 +163,10 @@ class Generator:
 class SkipScorer:
     """An int8 skip classifier: token strings to the probability that a sentence holds an event."""
 
-    def __init__(self, folder: Path, *, threads: int, max_input: int) -> None:
+    def __init__(self, folder: Path, *, threads: int, max_input: int, threshold: float) -> None:
         import ctranslate2
 
+        self.threshold = threshold
         self.encoder = _open(ctranslate2.Encoder, folder, threads)
         frame = of_folder(folder)
         self.threads, self.limit = threads, max_input - frame.width
@@ -161,25 +178,40 @@ class SkipScorer:
         self.before, self.after = tokenizer.ids(frame.before), tokenizer.ids(frame.after)
 
     def __call__(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Probabilities (sentences,) of token ids; long sentences are cut to fit."""
-        out = np.zeros(len(ids), np.float32)
+        """Probabilities (sentences,) of token ids; long sentences are cut to fit.
+
+        On which side of the threshold a sentence lies does not depend on those beside it.
+        """
         if self.before or self.after:
             ids = [[*self.before, *row[: self.limit], *self.after] for row in ids]
         longest = self.limit + len(self.before) + len(self.after)
         lengths = np.fromiter((min(len(row), longest) for row in ids), np.int32, len(ids))
+        out = np.zeros(len(ids), np.float32)
         order = np.argsort(lengths, kind="stable")
-        batches = runs(order, lengths, evened(int(lengths.sum()), self.threads, _BATCH_TOKENS))
+        budget = evened(int(lengths.sum()), self.threads, _BATCH_TOKENS)
+        self._fill(out, ids, runs(order, lengths, budget), lengths)
+        near = np.flatnonzero(np.abs(out - self.threshold) < _NEAR) if len(ids) > 1 else []
+        self._fill(out, ids, [np.array([row]) for row in near], lengths)
+        return out
+
+    def _fill(
+        self,
+        out: NDArray[np.float32],
+        ids: Sequence[Sequence[int]],
+        batches: Sequence[NDArray[np.int64]],
+        lengths: NDArray[np.int32],
+    ) -> None:
+        """Writes the scores of each batch's rows to `out`, on as many threads as there are."""
         if self.threads == 1 or len(batches) < 2:
             for rows in batches:
                 out[rows] = self._scores(ids, rows, lengths)
-            return out
+            return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(self.threads) as pool:
             scored = pool.map(lambda rows: self._scores(ids, rows, lengths), batches)
             for rows, values in zip(batches, scored, strict=True):
                 out[rows] = values
-        return out
 
     def _scores(
         self, ids: Sequence[Sequence[int]], rows: NDArray[np.int64], lengths: NDArray[np.int32]

@@ -108,7 +108,7 @@ def test_a_pretrained_encoder_skips_as_its_master_does(tiny: Tiny, tmp_path: Pat
     assert students.card(student).frame.before == ("[CLS]",)
     engine.convert(student, tmp_path / "engine", quantisation="float32")
     texts = tiny.dataset.table("val")["text"].to_pylist()[:20]
-    scorer = engine.SkipScorer(tmp_path / "engine", threads=1, max_input=32)
+    scorer = engine.SkipScorer(tmp_path / "engine", threads=1, max_input=32, threshold=0.5)
     made = scorer(Tokenizer.load(tmp_path / "engine").batch_ids(texts))
     assert made.tolist() == pytest.approx(Skip(student).scores(texts), abs=1e-4)
 

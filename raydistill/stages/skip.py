@@ -21,7 +21,9 @@ class Skip:
         self.threshold = threshold
         self.tokenizer = Tokenizer.load(folder)
         self.recent: Recent[float] = Recent()
-        self.scorer = engine.SkipScorer(folder, threads=threads, max_input=max_input)
+        self.scorer = engine.SkipScorer(
+            folder, threads=threads, max_input=max_input, threshold=threshold
+        )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows worth extracting, in order."""

@@ -1,5 +1,7 @@
 """Optimisers and their schedule: Muon for matrices with AdamW for the rest, or AdamW alone."""
 
+from collections import defaultdict
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Protocol
 
@@ -29,6 +31,64 @@ class Rates(Protocol):
     clip: float
 
 
+_AT_ONCE = 1 << 24  # numbers of the matrices that are orthogonalised together: 32 MB in bf16
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon, whose steps orthogonalise all matrices of a shape at once.
+
+    A small student has dozens of small matrices, and matrix by matrix their iterations took 29 % of
+    a training on CPUs. State and hyperparameters are torch's own.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update of every parameter that has a gradient."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            taught, grads, buffers = [], [], []
+            self._init_group(group, taught, grads, buffers)
+            for same in _alike(taught):
+                self._update(group, [(taught[at], grads[at], buffers[at]) for at in same])
+        return loss
+
+    def _update(self, group: dict[str, Any], parts: list[tuple[Any, Any, Any]]) -> None:
+        rate, momentum = float(group["lr"]), group["momentum"]
+        wanted = []
+        for _, grad, buffer in parts:
+            buffer.lerp_(grad, 1 - momentum)
+            wanted.append(grad.lerp(buffer, momentum) if group["nesterov"] else buffer)
+        made = _orthogonal(torch.stack(wanted), group)
+        rows, columns = wanted[0].shape
+        scale = max(1.0, rows / columns) ** 0.5
+        for (parameter, _, _), one in zip(parts, made, strict=True):
+            parameter.mul_(1 - rate * group["weight_decay"])
+            parameter.add_(one, alpha=-rate * scale)
+
+
+def _alike(parameters: list[torch.Tensor]) -> Iterator[list[int]]:
+    """Indices of parameters of one shape and device, in runs of at most `_AT_ONCE` numbers."""
+    shapes: dict[Any, list[int]] = defaultdict(list)
+    for at, one in enumerate(parameters):
+        shapes[one.shape, one.device].append(at)
+    for (shape, _), all_of_it in shapes.items():
+        count = max(1, _AT_ONCE // shape.numel())
+        for start in range(0, len(all_of_it), count):
+            yield all_of_it[start : start + count]
+
+
+def _orthogonal(stack: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+    """Newton-Schulz iterations (Jordan et al. 2024) over matrices (count, rows, columns)."""
+    a, b, c = group["ns_coefficients"]
+    tall = stack.shape[1] > stack.shape[2]
+    x = (stack.mT if tall else stack).bfloat16()
+    x = x / x.flatten(1).norm(dim=1).clamp(min=group["eps"])[:, None, None]
+    for _ in range(group["ns_steps"]):
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
 class Optimisers:
     """One or two optimisers behind one step, one schedule for both."""
 
@@ -45,7 +105,7 @@ class Optimisers:
         decay = config.weight_decay
         self.all: list[torch.optim.Optimizer] = []
         if matrices:
-            self.all.append(torch.optim.Muon(matrices, lr=config.muon_rate, weight_decay=decay))
+            self.all.append(Muon(matrices, lr=config.muon_rate, weight_decay=decay))
         if others:
             adamw = torch.optim.AdamW
             self.all.append(

@@ -23,7 +23,8 @@ QUANTISATIONS = ("int8", "int8_float32", "int8_bfloat16", "int16", "float32")
 _BATCH_TOKENS = 2048  # 32-64 sentences of filings; larger batches were no faster
 # The padding of a batch changes a sentence's figures in their last bits, which decide where two
 # tokens are as likely. So that an answer is a function of its sentence alone, one less likely than
-# this is written again, by itself: in the others no second token ever had more than 0.4.
+# this is written again, beside others of its length only, which gives what it gives by itself. In
+# those that are more likely no second token ever had more than 0.4.
 _SURE = math.log(0.6)
 _NEAR = 0.05  # and likewise a skip score as near as this to the threshold
 _EXTRA = ("tokenizer.json", "head.safetensors", "student.json")
@@ -105,59 +106,73 @@ class Generator:
         frame = frame or self.frame
         limit = self.limit + self.frame.width - frame.width
         framed = [frame.tokens(one.tokens[:limit]) for one in sources]
-        write = self._continued if self.frame.kind == DECODER else self._translated
-        out = write(framed, evened(sum(map(len, framed)), self.threads, _BATCH_TOKENS))
+        if self.frame.kind == DECODER:
+            return self._of_one_length(framed)
+        budget = evened(sum(map(len, framed)), self.threads, _BATCH_TOKENS)
+        out = [_made(one) for one in self._translated(framed, budget)]
         alone = len(out) < 2 or self.min_output > 0
         unsure = [at for at, one in enumerate(out) if one.score < _SURE and not alone]
-        if unsure:
-            for at, one in zip(unsure, write([framed[at] for at in unsure], 1), strict=True):
-                out[at] = one
+        again = self._of_one_length([framed[at] for at in unsure])
+        for at, one in zip(unsure, again, strict=True):
+            out[at] = one
         return out
 
-    def _translated(self, framed: Sequence[list[str]], budget: int) -> list[Generated]:
-        """What an encoder and a decoder make of each; a budget of 1 token is a row a batch."""
-        results = self.model.translate_batch(
+    def _of_one_length(self, framed: Sequence[list[str]]) -> list[Generated]:
+        """Written in batches of one length, where no row is padded.
+
+        For decoders always: CTranslate2 reads in one pass only as many tokens as the shortest
+        prompt of a batch has, and feeds the rest of the others token by token.
+        """
+        write = self._continued if self.frame.kind == DECODER else self._translated
+        lengths = np.fromiter((len(one) for one in framed), np.int64, len(framed))
+        order = np.argsort(lengths, kind="stable")
+        cuts = np.flatnonzero(np.diff(lengths[order])) + 1
+        waiting: list[tuple[int, Any]] = []
+        for same in np.split(order, cuts):
+            for rows in runs(same, lengths, _BATCH_TOKENS):
+                pending = write([framed[row] for row in rows], 0, asynchronous=True)
+                waiting += zip(rows.tolist(), pending, strict=True)
+        out: list[Generated] = [Generated([], 0.0)] * len(framed)
+        for row, pending in waiting:
+            out[row] = _made(pending.result())
+        return out
+
+    def _translated(self, framed: Sequence[list[str]], budget: int, **how: Any) -> Sequence[Any]:
+        """What follows from each sentence; 0 as the budget of a batch puts all into one."""
+        return self.model.translate_batch(
             framed,
             max_batch_size=budget,
-            batch_type="examples" if budget == 1 else "tokens",
+            batch_type="tokens",
             beam_size=1,
             length_penalty=0,
             return_scores=True,
             max_input_length=0,
             max_decoding_length=self.max_output,
             min_decoding_length=self.min_output,  # as the master, which may end at once
+            **how,
         )
-        return [Generated(one.hypotheses[0], one.scores[0]) for one in results]
 
-    def _continued(self, prompts: Sequence[Sequence[str]], budget: int) -> list[Generated]:
-        """What follows each prompt. Batches hold prompts of one length.
+    def _continued(self, prompts: Sequence[list[str]], budget: int, **how: Any) -> Sequence[Any]:
+        """What follows each prompt; the budget as in `_translated`."""
+        return self.model.generate_batch(
+            prompts,
+            max_batch_size=budget,
+            batch_type="tokens",
+            max_length=self.max_output,
+            min_length=self.min_output,
+            sampling_topk=1,
+            length_penalty=0,
+            return_scores=True,
+            include_prompt_in_result=False,
+            end_token=self.frame.end,
+            **how,
+        )
 
-        CTranslate2 reads in one pass only as many tokens as the shortest prompt of a batch has, and
-        feeds the rest of the others token by token.
-        """
-        lengths = np.fromiter((len(one) for one in prompts), np.int64, len(prompts))
-        order = np.argsort(lengths, kind="stable")
-        cuts = np.flatnonzero(np.diff(lengths[order])) + 1
-        waiting: list[tuple[int, Any]] = []
-        for same in np.split(order, cuts):
-            for rows in runs(same, lengths, budget):
-                made = self.model.generate_batch(
-                    [prompts[row] for row in rows],
-                    max_length=self.max_output,
-                    min_length=self.min_output,
-                    sampling_topk=1,
-                    length_penalty=0,
-                    return_scores=True,
-                    include_prompt_in_result=False,
-                    end_token=self.frame.end,
-                    asynchronous=True,
-                )
-                waiting += zip(rows.tolist(), made, strict=True)
-        out: list[Generated] = [Generated([], 0.0)] * len(prompts)
-        for row, pending in waiting:
-            result = pending.result()
-            out[row] = Generated(result.sequences[0], result.scores[0])
-        return out
+
+def _made(result: Any) -> Generated:
+    """A result of CTranslate2's Translator or of its Generator."""
+    tokens = result.sequences if hasattr(result, "sequences") else result.hypotheses
+    return Generated(tokens[0], result.scores[0])
 
 
 class SkipScorer:

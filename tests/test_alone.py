@@ -1,0 +1,57 @@
+"""An answer depends on its sentence alone, whatever stands beside it in a batch."""
+
+import random
+
+import numpy as np
+import pytest
+
+from raydistill import engine
+from raydistill.stages.extract import Extract
+from raydistill.stages.skip import Skip
+
+TEXT = (
+    "the Company agreed to acquire Oakhaven for $12.5 million on May 3, 2019 and its directors"
+    " resigned while lenders waived 41% of covenants under Item 5.02 of an amended credit facility"
+)
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    """Sentences of no sense, of all lengths: a student is unsure of nearly all of them."""
+    draw = random.Random(5)
+    return [" ".join(draw.choices(TEXT.split(), k=1 + at % 45)) + "." for at in range(240)]
+
+
+def test_a_written_answer_is_the_same_alone_and_among_others(tiny, sentences):
+    shape = tiny.release.manifest.shapes["extractor"]
+    extract = Extract(
+        tiny.release.folder / "extractor",
+        tiny.dataset.task,
+        target=shape["target"],
+        threads=1,
+        max_input=shape["max_input"],
+        max_output=shape["max_output"],
+    )
+    encoded = extract.tokenizer.encode(sentences)
+    together = extract.generator(encoded)
+    unsure = [one for one in together if one.score < engine._SURE]
+    assert len(unsure) > 50
+    alone = [extract.generator([one])[0] for one in encoded]
+    assert [one.tokens for one in together] == [one.tokens for one in alone]
+    backwards = extract.generator(encoded[::-1])[::-1]
+    assert [one.tokens for one in backwards] == [one.tokens for one in alone]
+
+
+def test_a_sentence_is_skipped_or_kept_alone_as_among_others(tiny, sentences):
+    shape = tiny.release.manifest.shapes["skip"]
+    folder = tiny.release.folder / "skip"
+    skip = Skip(folder, threshold=0.5, threads=1, max_input=shape["max_input"])
+    ids = skip.tokenizer.batch_ids(sentences)
+    together = skip.scorer(ids)
+    skip.scorer.threshold = float(np.median(together))  # half of them lie near it
+    near = np.abs(together - skip.scorer.threshold) < engine._NEAR
+    assert near.sum() > 5
+    together = skip.scorer(ids)
+    alone = np.array([skip.scorer([one])[0] for one in ids])
+    assert (together[near] == alone[near]).all()
+    assert ((together >= skip.scorer.threshold) == (alone >= skip.scorer.threshold)).all()

@@ -39,7 +39,8 @@ def result(task: Task, index: int, row: Decision) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+    """To the digits that a probability of an int8 student holds, whatever is asked beside it."""
+    return None if value is None else round(value, 3)
 
 
 @dataclass(slots=True)

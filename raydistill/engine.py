@@ -107,17 +107,24 @@ class Generator:
         limit = self.limit + self.frame.width - frame.width
         framed = [frame.tokens(one.tokens[:limit]) for one in sources]
         if self.frame.kind == DECODER:
-            return self._of_one_length(framed)
+            return [one[0] for one in self._of_one_length(framed)]
         budget = evened(sum(map(len, framed)), self.threads, _BATCH_TOKENS)
-        out = [_made(one) for one in self._translated(framed, budget)]
+        out = [_made(one)[0] for one in self._translated(framed, budget=budget)]
         alone = len(out) < 2 or self.min_output > 0
         unsure = [at for at, one in enumerate(out) if one.score < _SURE and not alone]
         again = self._of_one_length([framed[at] for at in unsure])
         for at, one in zip(unsure, again, strict=True):
-            out[at] = one
+            out[at] = one[0]
         return out
 
-    def _of_one_length(self, framed: Sequence[list[str]]) -> list[Generated]:
+    def alternatives(
+        self, sources: Sequence[Encoded], count: int, frame: Frame | None = None
+    ) -> list[list[Generated]]:
+        """The `count` likeliest outputs of each sentence that a beam as wide finds, best first."""
+        framed = [(frame or self.frame).tokens(one.tokens) for one in sources]
+        return self._of_one_length(framed, count)
+
+    def _of_one_length(self, framed: Sequence[list[str]], beams: int = 1) -> list[list[Generated]]:
         """Written in batches of one length, where no row is padded.
 
         For decoders always: CTranslate2 reads in one pass only as many tokens as the shortest
@@ -129,21 +136,24 @@ class Generator:
         cuts = np.flatnonzero(np.diff(lengths[order])) + 1
         waiting: list[tuple[int, Any]] = []
         for same in np.split(order, cuts):
-            for rows in runs(same, lengths, _BATCH_TOKENS):
-                pending = write([framed[row] for row in rows], 0, asynchronous=True)
+            for rows in runs(same, lengths, max(1, _BATCH_TOKENS // beams)):
+                pending = write([framed[row] for row in rows], beams, asynchronous=True)
                 waiting += zip(rows.tolist(), pending, strict=True)
-        out: list[Generated] = [Generated([], 0.0)] * len(framed)
+        out: list[list[Generated]] = [[]] * len(framed)
         for row, pending in waiting:
             out[row] = _made(pending.result())
         return out
 
-    def _translated(self, framed: Sequence[list[str]], budget: int, **how: Any) -> Sequence[Any]:
-        """What follows from each sentence; 0 as the budget of a batch puts all into one."""
+    def _translated(
+        self, framed: Sequence[list[str]], beams: int = 1, budget: int = 0, **how: Any
+    ) -> Sequence[Any]:
+        """What follows from each sentence, in batches of `budget` tokens, 0 for one batch."""
         return self.model.translate_batch(
             framed,
             max_batch_size=budget,
             batch_type="tokens",
-            beam_size=1,
+            beam_size=beams,
+            num_hypotheses=beams,
             length_penalty=0,
             return_scores=True,
             max_input_length=0,
@@ -152,14 +162,14 @@ class Generator:
             **how,
         )
 
-    def _continued(self, prompts: Sequence[list[str]], budget: int, **how: Any) -> Sequence[Any]:
-        """What follows each prompt; the budget as in `_translated`."""
+    def _continued(self, prompts: Sequence[list[str]], beams: int, **how: Any) -> Sequence[Any]:
+        """What follows each prompt of a batch."""
         return self.model.generate_batch(
             prompts,
-            max_batch_size=budget,
-            batch_type="tokens",
             max_length=self.max_output,
             min_length=self.min_output,
+            beam_size=beams,
+            num_hypotheses=beams,
             sampling_topk=1,
             length_penalty=0,
             return_scores=True,
@@ -169,10 +179,10 @@ class Generator:
         )
 
 
-def _made(result: Any) -> Generated:
-    """A result of CTranslate2's Translator or of its Generator."""
+def _made(result: Any) -> list[Generated]:
+    """What a result of CTranslate2's Translator or of its Generator holds, best first."""
     tokens = result.sequences if hasattr(result, "sequences") else result.hypotheses
-    return Generated(tokens[0], result.scores[0])
+    return [Generated(*one) for one in zip(tokens, result.scores, strict=True)]
 
 
 class SkipScorer:

@@ -225,7 +225,7 @@ def _parity(config: Config, rows: pa.Table, said: list[Said]) -> dict[str, Any]:
     """How many validation sentences get another answer from the quantised extractor."""
     texts = rows["text"].to_pylist()
     master = Extractor(Path(config.extractor), threads=config.threads).answers(texts)
-    differ = [str(a.answer) != str(b) for a, b in zip(said, master, strict=True)]
+    differ = [a.differs(b) for a, b in zip(said, master, strict=True)]
     of_events = [one for one, keep in zip(differ, rows["keep"].to_pylist(), strict=True) if keep]
     return {
         "rows": len(texts),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from raydistill import engine
+from raydistill.errors import AnswerError
 from raydistill.stages.extract import Extract
 from raydistill.stages.skip import Skip
 
@@ -55,3 +56,29 @@ def test_a_sentence_is_skipped_or_kept_alone_as_among_others(tiny, sentences):
     alone = np.array([skip.scorer([one])[0] for one in ids])
     assert (together[near] == alone[near]).all()
     assert ((together >= skip.scorer.threshold) == (alone >= skip.scorer.threshold)).all()
+
+
+def test_a_student_whose_first_output_is_no_answer_gives_a_likely_one(tiny, sentences):
+    shape = tiny.release.manifest.shapes["extractor"]
+    extract = Extract(
+        tiny.release.folder / "extractor",
+        tiny.dataset.task,
+        target=shape["target"],
+        threads=1,
+        max_input=shape["max_input"],
+        max_output=shape["max_output"],
+    )
+    tried = extract.answers(sentences)
+    extract.tries = 1
+    first = extract.answers(sentences)
+    failed = [isinstance(one.answer, AnswerError) for one in first]
+    again = [one.again for one in tried]
+    assert 0 < sum(again) <= sum(failed)
+    for one, other, was in zip(tried, first, failed, strict=True):
+        if one.again:
+            assert was
+            assert not isinstance(one.answer, AnswerError)
+            assert not one.differs(other.answer)
+            assert one.differs(one.answer)
+        else:
+            assert str(one) == str(other)

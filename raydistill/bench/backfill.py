@@ -52,6 +52,7 @@ class UnderTransformers:
 
         cascade = pipeline.Cascade(Path(self.release), threads=self.threads)
         extract = cast("Any", cascade.steps[-1].stage)
+        extract.tries = 1
         extract.generator = _Master(Extractor(Path(self.master), threads=self.threads))
         return cascade
 

@@ -99,7 +99,7 @@ def _parity(
             for tokens, one in zip(writer.tokens(encoded), encoded, strict=True)
         ]
         said = quantised[task.name].answers(texts)
-        wrong = sum(str(a.answer) != str(b) for a, b in zip(said, wanted, strict=True))
+        wrong = sum(a.differs(b) for a, b in zip(said, wanted, strict=True))
         by_task[task.name] = wrong / max(1, len(texts))
         rows, differ = rows + len(texts), differ + wrong
     return {"rows": rows, "disagree": differ / max(1, rows), "tasks": by_task}

@@ -16,15 +16,27 @@ from raydistill.errors import AnswerError
 from raydistill.frame import Frame, of_folder
 from raydistill.target import decoded
 from raydistill.task import Task
-from raydistill.tokenizer import Tokenizer
+from raydistill.tokenizer import Encoded, Tokenizer
+
+TRIES = 8  # outputs of a sentence whose first is no answer
 
 
 class Said(NamedTuple):
-    """A student's answer or the error in its place, its log-probability and its output tokens."""
+    """A student's answer or the error in its place, its log-probability and its output tokens.
+
+    `again` says that the first output was no answer, and this is the likeliest that is one.
+    """
 
     answer: Answer | AnswerError
     score: float | None
     tokens: int
+    again: bool = False
+
+    def differs(self, master: Answer | AnswerError) -> bool:
+        """Whether the first output is another than the master's, which writes no second."""
+        if self.again:
+            return not isinstance(master, AnswerError)
+        return str(self.answer) != str(master)
 
 
 class Extract:
@@ -32,9 +44,13 @@ class Extract:
     `agreement_probability`.
 
     `score` is the log-probability of the whole answer; calibrated, it is the probability that the
-    teacher would give the same (null where the release says nothing of it). A row that cannot be
-    answered gets an error code instead of an answer; rows without text pass as they are.
+    teacher would give the same (null where the release says nothing of it). Where a student's first
+    output (each token the likeliest) is no answer, the likeliest of TRIES that is one counts
+    (`tries` is 1 where the first is wanted in any case). A row that cannot be answered gets an
+    error code instead of an answer; rows without text pass as they are.
     """
+
+    tries = TRIES
 
     def __init__(
         self,
@@ -106,14 +122,30 @@ class Extract:
         """What the student says of each sentence, in order."""
         encoded = self.tokenizer.encode(texts)
         fitting = [one for one in encoded if len(one.ids) <= self.limit]
-        generated = iter(self.generator(fitting, self.frame))
+        generated = iter(self._said(fitting))
         out: list[Said] = []
         for one in encoded:
             if len(one.ids) > self.limit:
                 too_long = f"{len(one.ids)} tokens, limit {self.limit}"
                 out.append(Said(AnswerError("too_many_tokens", too_long), None, 0))
-                continue
-            made = next(generated)
-            answer = decoded(self.target, made.tokens, one.source)
-            out.append(Said(answer, made.score, len(made.tokens)))
+            else:
+                out.append(next(generated))
         return out
+
+    def _said(self, encoded: list[Encoded]) -> list[Said]:
+        """What the student says of sentences that fit."""
+        made = self.generator(encoded, self.frame)
+        said = [self._decoded(text, one) for text, one in zip(encoded, made, strict=True)]
+        failed = [at for at, one in enumerate(said) if isinstance(one.answer, AnswerError)]
+        if self.tries > 1 and failed:
+            some = [encoded[at] for at in failed]
+            others = self.generator.alternatives(some, self.tries, self.frame)
+            for at, outputs in zip(failed, others, strict=True):
+                tried = (self._decoded(encoded[at], output) for output in outputs)
+                answers = (one for one in tried if isinstance(one.answer, Answer))
+                said[at] = next((one._replace(again=True) for one in answers), said[at])
+        return said
+
+    def _decoded(self, encoded: Encoded, made: engine.Generated) -> Said:
+        answer = decoded(self.target, made.tokens, encoded.source)
+        return Said(answer, made.score, len(made.tokens))

@@ -7,7 +7,6 @@ keywords.txt        the prefilter, to be edited by hand where needed
 dataset.json        inputs, snapshot, counts, filters, seed, fingerprints; written last
 """
 
-import difflib
 import hashlib
 import json
 import shutil
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 
 from raydistill.digest import sha256
 from raydistill.errors import SetupError
+from raydistill.specialists import refuse_unknown
 from raydistill.task import HasTasks, Task, specs, tasks
 from raydistill.tokenizer import Tokenizer
 
@@ -171,22 +171,6 @@ def narrowed(rows: pa.Table, task: Task, only: Sequence[str]) -> pa.Table:
     return rows
 
 
-def _refuse_unknown(task: Task, others: Sequence[Task], only: Sequence[str]) -> None:
-    """Refuses a specialist of a mixture, or of values that the dataset does not hold."""
-    if others:
-        raise SetupError("only= of a dataset with several tasks", todo="leave only= out")
-    spec = task.fields[0].spec()
-    known = spec.get("vocabulary") or spec.get("choices") or ()
-    strange = [one for one in only if known and one not in known]
-    if strange:
-        near = [n for one in strange for n in difflib.get_close_matches(one, known, n=2)]
-        raise SetupError(
-            f"only={', '.join(strange)}: the dataset's {task.fields[0].name} has none of these",
-            expected=f"did you mean {', '.join(near)}?" if near else "frequent values of build",
-            todo="correct only=",
-        )
-
-
 def open_(folder: Path, *, only: Sequence[str] = ()) -> Dataset:
     """The dataset in `folder`, or the part of a specialist in `only` some event types.
 
@@ -200,8 +184,9 @@ def open_(folder: Path, *, only: Sequence[str] = ()) -> Dataset:
             todo="run build, or set dataset=",
         )
     first, *others = tasks(json.loads((folder / "task.json").read_text()))
-    if only:
-        _refuse_unknown(first, others, only)
+    if only and others:
+        raise SetupError("only= of a dataset with several tasks", todo="leave only= out")
+    refuse_unknown(first, only, "only")
     return Dataset(
         folder, json.loads(file.read_text()), first, tuple(others), tuple(sorted(set(only)))
     )

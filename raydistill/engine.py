@@ -241,6 +241,11 @@ class SkipScorer:
     def _scores(
         self, ids: Sequence[Sequence[int]], rows: NDArray[np.int64], lengths: NDArray[np.int32]
     ) -> NDArray[np.float32]:
+        return self._shares(ids, rows, lengths)[:, 1:].sum(1)
+
+    def _shares(
+        self, ids: Sequence[Sequence[int]], rows: NDArray[np.int64], lengths: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
         import ctranslate2
 
         sizes = np.maximum(lengths[rows], 1)
@@ -255,4 +260,19 @@ class SkipScorer:
         logits = mean @ self.weight.T + self.bias
         logits -= logits.max(1, keepdims=True)
         shares = np.exp(logits)
-        return shares[:, 1] / shares.sum(1)
+        return shares / shares.sum(1, keepdims=True)
+
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart; the first is nothing."""
+        return len(self.bias)
+
+    def shares(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Probabilities (sentences, classes) of token ids, each sentence read by itself."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        rows = [[*self.before, *row[: self.limit], *self.after] for row in ids]
+        lengths = np.fromiter(map(len, rows), np.int32, len(rows))
+        with ThreadPoolExecutor(self.threads) as pool:
+            one = pool.map(lambda at: self._shares(rows, np.array([at]), lengths), range(len(rows)))
+            return np.array(list(one), np.float32).reshape(len(rows), self.classes)

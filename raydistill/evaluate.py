@@ -17,6 +17,7 @@ from raydistill import dataset, keywords, release
 from raydistill.answer import Answer
 from raydistill.dataset import Dataset
 from raydistill.errors import AnswerError, SetupError
+from raydistill.pipeline import step
 from raydistill.progress import table
 from raydistill.proof import baseline, calibration, cost, disagree, report, slices
 from raydistill.proof.compare import MEASURES, Answers, measured, scores, side, versus
@@ -27,6 +28,7 @@ from raydistill.questions import report as tasks_report
 from raydistill.questions.answering import Answerer
 from raydistill.release import Release
 from raydistill.score import Scored, tally
+from raydistill.stages.routed import place
 from raydistill.task import Task
 
 BASELINE_ROWS = 100_000
@@ -37,10 +39,11 @@ class Config:
     """What evaluate reads.
 
     `slices` is Parquet of (id, slice); agreement is given for each slice. `master` is the student
-    folder of the extractor. `readings` names files (Parquet or JSONL) of (id, answer): a second
-    reading by the teacher, a human's answers, a model without training. `ceiling` states how far
-    the teacher agrees with himself, by field (and `skip`, `whole record`), where that was measured
-    elsewhere: no student can honestly beat it. `curve` is a curve.json to draw.
+    folder of the extractor, `masters` are those of specialists by name. `readings` names files
+    (Parquet or JSONL) of (id, answer): a second reading by the teacher, a human's answers, a model
+    without training. `ceiling` states how far the teacher agrees with himself, by field (and
+    `skip`, `whole record`), where that was measured elsewhere: no student can honestly beat it.
+    `curve` is a curve.json to draw.
     """
 
     root: str = "runs"
@@ -50,6 +53,7 @@ class Config:
     split: str = "test"
     slices: str | None = None
     master: str | None = None
+    masters: dict[str, str] = field(default_factory=dict)
     readings: dict[str, str] = field(default_factory=dict)
     ceiling: dict[str, float] = field(default_factory=dict)
     curve: str | None = None
@@ -88,8 +92,8 @@ def answerers(
 ) -> dict[str, dict[str, Answer | AnswerError]]:
     """The other answers to the judged rows, by name; a file may cover a part of them."""
     out: dict[str, dict[str, Answer | AnswerError]] = {}
-    if config.master is not None:
-        out["student, before quantisation"] = _master(Path(config.master), judged, config.threads)
+    if folders := _folders(config, opened):
+        out["student, before quantisation"] = _master(folders, opened, judged, config.threads)
     for name, file in config.readings.items():
         out[name] = readings(Path(file), opened.task, judged)
     if config.baseline:
@@ -97,13 +101,30 @@ def answerers(
     return out
 
 
-def _master(folder: Path, judged: Judged, threads: int) -> dict[str, Answer | AnswerError]:
-    """The master extractor behind the release's own prefilter and skip: it alone differs."""
-    from raydistill.student.masters import Extractor
+def _folders(config: Config, opened: Release) -> dict[str, Path]:
+    """The masters' folders by their places in the release; none where none are named."""
+    given = {place(name): folder for name, folder in config.masters.items()}
+    given |= {"extractor": config.master} if config.master is not None else {}
+    wanted = set(opened.manifest.shapes) - {"skip"}
+    if given and set(given) != wanted:
+        raise SetupError(
+            f"masters of {', '.join(given)}",
+            expected=f"those of {opened.name}: {', '.join(sorted(wanted))}",
+            todo="set master= for one extractor, masters={NAME: FOLDER} for specialists",
+        )
+    return {name: Path(folder) for name, folder in given.items()}
+
+
+def _master(
+    folders: Mapping[str, Path], opened: Release, judged: Judged, threads: int
+) -> dict[str, Answer | AnswerError]:
+    """The masters behind the release's own stages and route: they alone differ."""
+    from raydistill.proof.students import masters  # it brings torch along
 
     ids = [id for id in judged.sample.ids if id in judged.kept["kept"]]
     texts = judged.sample.text_of()
-    found = Extractor(folder, threads=threads).answers([texts[id] for id in ids])
+    stage: Any = step(opened, "extract", threads=threads).stage
+    found = masters(folders, stage, [texts[id] for id in ids], threads=threads)
     empty: dict[str, Answer | AnswerError] = {id: Answer() for id in judged.sample.ids}
     return empty | dict(zip(ids, found, strict=True))
 

@@ -20,8 +20,8 @@ from raydistill.chunk import SENTENCES
 from raydistill.errors import SetupError
 from raydistill.release import Release, verify
 from raydistill.stages import filters, glance
-from raydistill.stages.extract import Extract
 from raydistill.stages.prefilter import Prefilter
+from raydistill.stages.routed import extractor
 from raydistill.stages.skip import Skip
 
 pc: Any = compute  # its functions are made at run time: no type checker sees them
@@ -198,13 +198,13 @@ def step(release: Release, name: str, *, threads: int) -> Step:
         )
         return Step(skip, "kept", "skip_s")
     calibration = release.manifest.extra.get("calibration")
-    extract = Extract(
-        release.folder / "extractor",
+    extract = extractor(
+        release.folder,
         release.task,
-        target=shapes["extractor"]["target"],
+        shapes=shapes,
+        thresholds=thresholds,
+        specialists=release.manifest.extra.get("specialists"),
         threads=threads,
-        max_input=shapes["extractor"]["max_input"],
-        max_output=shapes["extractor"]["max_output"],
         calibration=Calibration(calibration) if calibration else None,
     )
     return Step(extract, None, "extract_s")

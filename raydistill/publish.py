@@ -13,25 +13,27 @@ import pyarrow as pa
 
 from raydistill import dataset, engine, glancing, keywords, release
 from raydistill.dataset import Dataset
-from raydistill.digest import sha256
 from raydistill.errors import SetupError
 from raydistill.pipeline import Stage
 from raydistill.proof import formats
 from raydistill.proof.calibration import Validated, validated
+from raydistill.proof.students import Answers, Students, masters
 from raydistill.questions import publishing
 from raydistill.release import Release
 from raydistill.stages import filters, glance
-from raydistill.stages.extract import Extract, Said
+from raydistill.stages.extract import Said
 from raydistill.stages.prefilter import Prefilter
+from raydistill.stages.routed import ROUTE, extractor
 from raydistill.stages.skip import Skip
 from raydistill.student.folder import Card, card
-from raydistill.student.masters import Extractor
 
 
 @dataclass(kw_only=True, slots=True)
 class Config:
     """What publish reads, and the gate between a master and its quantised form.
 
+    `extractors` are the student folders of specialists, by the names that the skip classifier tells
+    apart; they take the place of `extractor`.
     `validation_rows` of validation state the recall and calibrate the answers; the master, which is
     slower, answers the first `parity_rows` of them. `formats` are measured beside each other and
     kept in a folder beside the release; quantisation=auto takes the fastest of them that passes.
@@ -43,6 +45,7 @@ class Config:
     dataset: str
     skip: str
     extractor: str
+    extractors: dict[str, str] = field(default_factory=dict)
     out: str
     label: str = "events"
     quantisation: str = "int8"
@@ -71,30 +74,29 @@ AUTO = "auto"
 
 def run(config: Config) -> Release:
     """Publishes the release of `config`; prints its name and how it compares with its masters."""
-    extractor = card(Path(config.extractor))
-    only = extractor.training.get("only") or ()
+    only = _only(config)
     data = dataset.open_(Path(config.dataset), only=only)
     if data.others:
         return _mixture(config, data)
     skip = card(Path(config.skip))
-    _refuse_strangers(data, {config.skip: skip, config.extractor: extractor})
-    if "threshold" not in skip.training:
-        raise SetupError(
-            f"{config.skip} has no skip threshold", todo="run train student=skip again"
-        )
-
+    students = Students.of(data, config.extractor, config.extractors, skip)
+    _refuse_strangers(data, config, skip, students)
     extra: dict[str, Any] = {"teacher": config.teacher, "teacher_terms": config.teacher_terms}
     extra |= {"only": list(only)} if only else {}
-    measured = _formats(config, data, extractor)
+    extra |= {"specialists": students.values} if students.values else {}
+    measured = _formats(config, data, students)
     thresholds = {"skip": float(skip.training["threshold"])}
+    thresholds |= {ROUTE: float(skip.training[ROUTE])} if students.values else {}
     quantisation = config.quantisation
     if quantisation == AUTO:
         quantisation = formats.fastest(measured, config.parity).format
         print(f"quantisation: {quantisation}, the fastest that passes")
 
+    shapes = {"skip": skip.shape, **students.shapes}
+
     def fill(folder: Path) -> dict[str, Any]:
         engine.convert(Path(config.skip), folder / "skip", quantisation=quantisation)
-        engine.convert(Path(config.extractor), folder / "extractor", quantisation=quantisation)
+        students.convert(folder, quantisation)
         shutil.copyfile(data.keywords, folder / "keywords.txt")
         learned = _glance(config, data, folder)
         if "threshold" in learned:
@@ -103,8 +105,18 @@ def run(config: Config) -> Release:
             filters.read(Path(config.filters))
             shutil.copyfile(config.filters, folder / filters.FILE)
         rows = data.table("val").slice(0, max(config.validation_rows, config.parity_rows))
-        said = _said(config, data, folder / "extractor", extractor, rows["text"].to_pylist())
-        parity = _parity(config, rows.slice(0, config.parity_rows), said[: config.parity_rows])
+        stage = extractor(
+            folder,
+            data.task,
+            shapes=shapes,
+            thresholds=thresholds,
+            specialists=students.values,
+            threads=config.threads,
+        )
+        said = stage.answers(rows["text"].to_pylist())
+        some = rows.slice(0, config.parity_rows)
+        master = masters(students.folders, stage, some["text"].to_pylist(), threads=config.threads)
+        parity = _parity(some, said[: config.parity_rows], master)
         if parity["disagree"] > config.parity:
             shutil.rmtree(folder)
             raise SetupError(
@@ -130,13 +142,10 @@ def run(config: Config) -> Release:
         task=data.task,
         label=config.label,
         dataset=data.fingerprint,
-        base=extractor.shape.get("base") or None,
-        adapter=_adapter(Path(config.extractor)),
+        base=students.base,
+        adapter=students.adapter,
         quantisation=quantisation,
-        shapes={
-            "skip": skip.shape,
-            "extractor": {**extractor.shape, "target": extractor.target},
-        },
+        shapes=shapes,
         thresholds=thresholds,
         licence=config.licence,
         extra=extra,
@@ -174,7 +183,23 @@ def _mixture(config: Config, data: Dataset) -> Release:
     )
 
 
-def _refuse_strangers(data: Dataset, cards: dict[str, Card]) -> None:
+def _only(config: Config) -> list[str]:
+    """The event types that a release of one extractor knows; none where it knows all of them."""
+    if config.extractors:
+        return []
+    return card(Path(config.extractor)).training.get("only") or []
+
+
+def _refuse_strangers(data: Dataset, config: Config, skip: Card, students: Students) -> None:
+    missing = [name for name in students.thresholds if name not in skip.training]
+    if missing:
+        raise SetupError(
+            f"{config.skip} has no skip {' and no '.join(missing)}",
+            todo="run train student=skip again",
+        )
+    cards = {config.skip: skip}
+    if not students.values:
+        cards[config.extractor] = students.cards["extractor"]
     for folder, one in cards.items():
         if one.dataset != data.fingerprint:
             raise SetupError(
@@ -184,52 +209,41 @@ def _refuse_strangers(data: Dataset, cards: dict[str, Card]) -> None:
             )
 
 
-def _formats(config: Config, data: Dataset, extractor: Card) -> list[formats.Row]:
+def _formats(config: Config, data: Dataset, students: Students) -> list[formats.Row]:
     """The formats asked for, measured and printed; their files lie beside the release."""
     if not config.formats:
         return []
+    if students.values:
+        raise SetupError(
+            f"quantisation={config.quantisation}, formats={config.formats} of several specialists",
+            expected="one format",
+            todo="set quantisation=int8 or another, and formats=[]",
+        )
     student, out = Path(config.extractor), Path(config.out)
     rows = data.table("val").slice(0, config.parity_rows)
     texts, answers = rows["text"].to_pylist(), rows["answer"].to_pylist()
     some = formats.sample(student, data.task, texts, answers, threads=config.threads)
     beside = out.with_name(f"{out.name}.formats")
     made = formats.table(
-        student, extractor, data.task, some, config.formats, beside, threads=config.threads
+        student,
+        students.cards["extractor"],
+        data.task,
+        some,
+        config.formats,
+        beside,
+        threads=config.threads,
     )
     print(formats.printed(made, config.parity))
     return made
 
 
-def _adapter(student: Path) -> str | None:
-    """The digest of the adapter that was merged into a student's base, or None."""
-    file = student / "adapter" / "adapter_model.safetensors"
-    return sha256(file)[:16] if file.is_file() else None
-
-
-def _said(
-    config: Config, data: Dataset, folder: Path, extractor: Card, texts: list[str]
-) -> list[Said]:
-    """What the quantised extractor says of these sentences."""
-    stage = Extract(
-        folder,
-        data.task,
-        target=extractor.target,
-        threads=config.threads,
-        max_input=extractor.shape["max_input"],
-        max_output=extractor.shape["max_output"],
-    )
-    return stage.answers(texts)
-
-
-def _parity(config: Config, rows: pa.Table, said: list[Said]) -> dict[str, Any]:
-    """How many validation sentences get another answer from the quantised extractor."""
-    texts = rows["text"].to_pylist()
-    master = Extractor(Path(config.extractor), threads=config.threads).answers(texts)
+def _parity(rows: pa.Table, said: list[Said], master: Answers) -> dict[str, Any]:
+    """How many validation sentences get another answer from the quantised students."""
     differ = [a.differs(b) for a, b in zip(said, master, strict=True)]
     of_events = [one for one, keep in zip(differ, rows["keep"].to_pylist(), strict=True) if keep]
     return {
-        "rows": len(texts),
-        "disagree": sum(differ) / max(1, len(texts)),
+        "rows": len(rows),
+        "disagree": sum(differ) / max(1, len(rows)),
         "rows_with_events": len(of_events),
         "disagree_with_events": sum(of_events) / max(1, len(of_events)),
     }

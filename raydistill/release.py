@@ -5,6 +5,7 @@ task.json         the task with its frozen vocabularies
 keywords.txt      the prefilter
 glance.safetensors   words' weights of the glance, where there is one
 skip/ extractor/  quantised models, each with its tokenizer and card
+specialists/NAME/ in the place of extractor/, where the manifest's `extra.specialists` names several
 """
 
 import hashlib

@@ -10,31 +10,27 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import compute
 
 from raydistill import dataset, progress
-from raydistill.calibration import threshold_for
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
-from raydistill.intervals import clopper_pearson
 from raydistill.lessons.taught import taught
 from raydistill.on_ray import trainer
 from raydistill.questions import mixture
+from raydistill.specialists import Specialists
 from raydistill.student.examples import Examples, classification, extraction
 from raydistill.student.fit import FitConfig, Report, Workers, fit
 from raydistill.student.folder import STUDENT, Card, card, save
 from raydistill.student.lora import LoraConfig
-from raydistill.student.masters import Scorer, Skip, Writer
+from raydistill.student.masters import Scorer, Writer
 from raydistill.student.shape import Kind, Shape
 from raydistill.student.start import Start, learner, refuse_unfaithful, start
+from raydistill.student.thresholds import thresholds
 from raydistill.student.watch import Watch
 from raydistill.target import decoded
-
-pc: Any = compute  # its functions are made at run time: no type checker sees them
 
 
 @dataclass(kw_only=True, slots=True)
@@ -45,7 +41,8 @@ class Config:
     classifier learns from all of them), `invented` the copies of each of those with an event under
     names made up (see invented.py). `weights` says how often an epoch holds the rows of a mixture's
     task (once, where it does not). `only` names the event types of a specialist; all others are
-    nothing to it. `recall` is what the skip threshold is chosen for. More than
+    nothing to it. `specialists` are the event types of each, by name, that a skip classifier is to
+    tell apart. `recall` is what the skip threshold is chosen for, and the route's. More than
     `max_dropped` of the rows too long for an extractor, or `max_cut` of them cut for a classifier,
     are refused.
     """
@@ -62,6 +59,7 @@ class Config:
     joined: float = 0.0
     weights: dict[str, float] = field(default_factory=dict)
     only: list[str] = field(default_factory=list)
+    specialists: dict[str, list[str]] = field(default_factory=dict)
     recall: float = 0.99
     max_dropped: float = 0.02
     max_cut: float = 0.1
@@ -74,6 +72,7 @@ class Config:
 def run(config: Config) -> Path:
     """Trains the student of `config`; gives its folder."""
     data = dataset.open_(Path(config.dataset).absolute(), only=config.only)
+    _specialists(config, data)
     config.dataset, config.out = str(data.folder), str(Path(config.out).absolute())
     digest = _digest(config, data)
     out = Path(config.out)
@@ -150,7 +149,30 @@ def _begun(config: Config, data: Dataset) -> Start:
         positions=int(data.manifest.get("positions", config.student.max_input)),
         seed=config.fit.seed,
         lora=config.lora,
+        classes=1 + max(1, len(config.specialists)),
     )
+
+
+def _specialists(config: Config, data: Dataset) -> Specialists | None:
+    """Whom the classifier is to tell apart. Raises SetupError on what cannot be."""
+    if not config.specialists:
+        return None
+    if config.student.kind is not Kind.encoder or config.only or data.others:
+        what = "several tasks" if data.others else "only=" if config.only else "an extractor"
+        raise SetupError(
+            f"specialists= with {what}",
+            expected="a skip classifier of one task's whole dataset: student=skip_s or another",
+            todo="set specialists= for the classifier, only= for each of its extractors",
+        )
+    return Specialists.of(data.task, config.specialists)
+
+
+def _classes(config: Config, data: Dataset, rows: pa.Table) -> list[list[int]] | None:
+    """The classes of these rows, None where there are but two: nothing and something."""
+    parts = _specialists(config, data)
+    if parts is None:
+        return None
+    return [parts.classes(data.task.parse(one)) for one in rows["answer"].to_pylist()]
 
 
 def step_seconds(config: Config) -> float:
@@ -183,6 +205,7 @@ def _save(config: Config, data: Dataset, begun: Start, examples: Examples) -> No
         "dropped": examples.dropped,
         "cut": examples.cut,
         "only": config.only,
+        "specialists": config.specialists,
     }
     size = {**asdict(shape), "kind": shape.kind.value, "frame": begun.frame.spec()}
     spec = data.task.spec()
@@ -235,8 +258,13 @@ def _examples(config: Config, data: Dataset, begun: Start, *, tell: bool) -> Exa
         return _mixture(config, data, begun)
     if begun.target is None:
         rows = data.table("train")
+        _classes(config, data, data.table("val"))  # whose types want an owner, too
         examples = classification(
-            rows, begun.tokenizer, max_input=shape.max_input, frame=begun.frame
+            rows,
+            begun.tokenizer,
+            max_input=shape.max_input,
+            frame=begun.frame,
+            classes=_classes(config, data, rows),
         )
         _refuse(examples.cut, len(rows), config.max_cut, "cut", "student.max_input, or max_cut")
         return examples
@@ -303,37 +331,27 @@ def _finish(config: Config, digest: str, data: Dataset) -> None:
     file = Path(config.out) / STUDENT
     facts = json.loads(file.read_text())
     if config.student.kind is Kind.encoder:
-        found = _threshold(config, data)
+        rows = data.table("val")
+        found = thresholds(
+            Path(config.out),
+            rows,
+            recall=config.recall,
+            threads=config.threads,
+            classes=_classes(config, data, rows) or [],
+        )
         facts["training"] |= found
         progress.tell("threshold", 1, 1, **found)
         print(
             f"skip threshold {found['threshold']:.4f}: keeps {found['kept']:.1%} of validation"
             f" sentences, recall {found['recall']:.2%} (at least {found['recall_low']:.2%})"
         )
+        if "route" in found:
+            print(
+                f"route threshold {found['route']:.4f}: asks {found['asked']:.2f} specialists a"
+                f" sentence that is kept, {found['route_recall']:.2%} of those that it should"
+            )
     facts["training"]["digest"] = digest
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False))
     temporary.rename(file)
     print(f"student: {config.out}")
-
-
-def _threshold(config: Config, data: Dataset) -> dict[str, float]:
-    """The highest threshold with the wished recall on validation, and its lower bound (95 %)."""
-    rows = data.table("val")
-    if not pc.any(rows["keep"]).as_py():
-        raise SetupError(
-            "no events in the validation split", todo="raise split.val or add companies"
-        )
-    scores = np.array(
-        Skip(Path(config.out), threads=config.threads).scores(rows["text"].to_pylist())
-    )
-    keep = np.asarray(rows["keep"])
-    threshold = threshold_for(scores[keep], config.recall)
-    found = int((scores[keep] >= threshold).sum())
-    low, _ = clopper_pearson(found, int(keep.sum()), 0.95)
-    return {
-        "threshold": float(threshold),
-        "recall": found / int(keep.sum()),
-        "recall_low": low,
-        "kept": float((scores >= threshold).mean()),
-    }

@@ -20,6 +20,7 @@ from raydistill.proof.compare import Answers, Sample, sample, scored, scores
 from raydistill.release import Release
 from raydistill.score import Scored
 from raydistill.stages.extract import Extract
+from raydistill.stages.routed import Routed
 from raydistill.stages.skip import Skip
 
 pc: Any = compute  # made at import, so that a type checker cannot know them
@@ -53,7 +54,7 @@ def judge(rows: pa.Table, opened: Release, *, threads: int) -> Judged:
     cascade = Cascade(opened, threads=threads)
     prefilter, glance, skip, extract = (step.stage for step in cascade.steps)
     assert isinstance(skip, Skip)
-    assert isinstance(extract, Extract)
+    assert isinstance(extract, Extract | Routed)
     threshold, skip.threshold = skip.threshold, 0.0
     seconds: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -128,7 +129,7 @@ def _answers(
 
 
 def _alone(
-    extract: Extract, taken: Sample, ids: list[str], known: Answers
+    extract: Extract | Routed, taken: Sample, ids: list[str], known: Answers
 ) -> dict[str, Answer | AnswerError]:
     """The extractor's answer to each of these rows, dropped or not."""
     texts = taken.text_of()

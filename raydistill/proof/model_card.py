@@ -26,6 +26,10 @@ def markdown(manifest: Manifest, report: Mapping[str, Any] | None) -> str:
             ("teacher", str(manifest.extra.get("teacher", "not stated"))),
             ("terms of the teacher", str(manifest.extra.get("teacher_terms", "not stated"))),
             ("safety filters", "carried, see filters.json" if _filtered(manifest) else "none"),
+            *(
+                (f"specialist: {name}", ", ".join(some) or "all other types")
+                for name, some in manifest.extra.get("specialists", {}).items()
+            ),
             *((f"threshold: {name}", f"{v:.4f}") for name, v in manifest.thresholds.items()),
         ],
     )

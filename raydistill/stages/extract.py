@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,35 +88,7 @@ class Extract:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The same rows, answered."""
-        texts = batch.column("text").to_pylist()
-        errors: list[str | None] = batch.column("error").to_pylist()
-        answers: list[str | None] = [None] * len(texts)
-        spans: list[str | None] = [None] * len(texts)
-        scores: list[float | None] = [None] * len(texts)
-        likely: list[float | None] = [None] * len(texts)
-        rows = [at for at, text in enumerate(texts) if text is not None]
-        said = self.answers([texts[at] for at in rows])
-        for at, one, chance in zip(rows, said, self._likely(said), strict=True):
-            scores[at] = one.score
-            if isinstance(one.answer, AnswerError):
-                errors[at] = one.answer.code
-            else:
-                answers[at] = self.task.render(one.answer)
-                spans[at] = json.dumps(one.answer.offsets)
-                likely[at] = chance
-        place = batch.schema.get_field_index("error")
-        table = batch.set_column(place, "error", pa.array(errors, pa.string()))
-        table = table.append_column("answer", pa.array(answers, pa.string()))
-        table = table.append_column("spans", pa.array(spans, pa.string()))
-        table = table.append_column("score", pa.array(scores, pa.float32()))
-        return table.append_column("agreement_probability", pa.array(likely, pa.float32()))
-
-    def _likely(self, said: Sequence[Said]) -> list[float | None]:
-        if self.calibration is None or not said:
-            return [None] * len(said)
-        scores = np.array([np.nan if one.score is None else one.score for one in said])
-        found = self.calibration.probability(scores, [one.tokens for one in said]).tolist()
-        return [None if one.score is None else p for one, p in zip(said, found, strict=True)]
+        return answered(batch, self.task, self.answers, self.calibration)
 
     def answers(self, texts: Sequence[str]) -> list[Said]:
         """What the student says of each sentence, in order."""
@@ -149,3 +121,42 @@ class Extract:
     def _decoded(self, encoded: Encoded, made: engine.Generated) -> Said:
         answer = decoded(self.target, made.tokens, encoded.source)
         return Said(answer, made.score, len(made.tokens))
+
+
+def answered(
+    batch: pa.Table,
+    task: Task,
+    answers: Callable[[list[str]], list[Said]],
+    calibration: Calibration | None,
+) -> pa.Table:
+    """The rows of a batch with the columns that Extract adds; `answers` is asked about texts."""
+    texts = batch.column("text").to_pylist()
+    errors: list[str | None] = batch.column("error").to_pylist()
+    values: list[str | None] = [None] * len(texts)
+    spans: list[str | None] = [None] * len(texts)
+    scores: list[float | None] = [None] * len(texts)
+    likely: list[float | None] = [None] * len(texts)
+    rows = [at for at, text in enumerate(texts) if text is not None]
+    said = answers([texts[at] for at in rows])
+    for at, one, chance in zip(rows, said, _likely(said, calibration), strict=True):
+        scores[at] = one.score
+        if isinstance(one.answer, AnswerError):
+            errors[at] = one.answer.code
+        else:
+            values[at] = task.render(one.answer)
+            spans[at] = json.dumps(one.answer.offsets)
+            likely[at] = chance
+    place = batch.schema.get_field_index("error")
+    table = batch.set_column(place, "error", pa.array(errors, pa.string()))
+    table = table.append_column("answer", pa.array(values, pa.string()))
+    table = table.append_column("spans", pa.array(spans, pa.string()))
+    table = table.append_column("score", pa.array(scores, pa.float32()))
+    return table.append_column("agreement_probability", pa.array(likely, pa.float32()))
+
+
+def _likely(said: Sequence[Said], calibration: Calibration | None) -> list[float | None]:
+    if calibration is None or not said:
+        return [None] * len(said)
+    scores = np.array([np.nan if one.score is None else one.score for one in said])
+    found = calibration.probability(scores, [one.tokens for one in said]).tolist()
+    return [None if one.score is None else p for one, p in zip(said, found, strict=True)]

@@ -136,9 +136,17 @@ def _answer(task: Task, answer: str, text: str) -> Answer:
 
 
 def classification(
-    table: pa.Table, tokenizer: Tokenizer, *, max_input: int, frame: Frame | None = None
+    table: pa.Table,
+    tokenizer: Tokenizer,
+    *,
+    max_input: int,
+    frame: Frame | None = None,
+    classes: Sequence[Sequence[int]] | None = None,
 ) -> Examples:
-    """Sentences and whether the teacher found anything; long ones are cut at `max_input`."""
+    """Sentences and whether the teacher found anything; long ones are cut at `max_input`.
+
+    `classes` are those of each row, where there are more than these two.
+    """
     frame = frame or scratch(ENCODER)
     before, after = tokenizer.ids(frame.before), tokenizer.ids(frame.after)
     limit, end = max_input - frame.width, tokenizer.id(frame.end)
@@ -148,8 +156,8 @@ def classification(
         encoded = tokenizer.batch_ids(batch.column("text").to_pylist())
         cut += sum(len(one) > limit for one in encoded)
         rows += [[*before, *one[:limit], *after] or [end] for one in encoded]
-    keep = table.column("keep").to_pylist()
-    return Examples(Ragged.of(rows), Ragged.of([[int(one)] for one in keep]), 0, cut)
+    labels = classes or [[int(one)] for one in table.column("keep").to_pylist()]
+    return Examples(Ragged.of(rows), Ragged.of(labels), 0, cut)
 
 
 def epoch(examples: Examples, *, seed: int, number: int, batch_tokens: int) -> list[Ids]:

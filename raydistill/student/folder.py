@@ -68,7 +68,7 @@ class ExtractionLearner:
 
 
 class ClassificationLearner:
-    """Teaches an encoder which sentences hold an event."""
+    """Teaches an encoder which sentences hold an event, or of which classes they are."""
 
     def __init__(
         self, model: nn.Module, examples: Examples, tokenizer: Tokenizer, *, pad: str = PAD
@@ -78,10 +78,20 @@ class ClassificationLearner:
 
     def loss(self, model: nn.Module, rows: Any, device: torch.device) -> tuple[torch.Tensor, int]:
         inputs = torch.from_numpy(self.examples.inputs.batch(rows, self.pad))
-        labels = torch.tensor([int(self.examples.labels[row][0]) for row in rows])
-        inputs, labels = inputs.to(device), labels.to(device)
+        inputs, labels = inputs.to(device), self._labels(rows).to(device)
         logits = model(input_ids=inputs, attention_mask=(inputs != self.pad).long())
         return nn.functional.cross_entropy(logits.float(), labels), int(inputs.numel())
+
+    def _labels(self, rows: Any) -> torch.Tensor:
+        """The class of each row, or where rows have several the share of each (rows, classes)."""
+        labels = self.examples.labels
+        if labels.longest == 1:
+            return torch.tensor([int(labels[row][0]) for row in rows])
+        head: Any = self.model.head
+        shares = torch.zeros(len(rows), head.out_features)
+        for at, row in enumerate(rows):
+            shares[at, labels[row].tolist()] = 1 / len(labels[row])
+        return shares
 
 
 def save(folder: Path, model: nn.Module, tokenizer: Tokenizer, card: Card) -> None:

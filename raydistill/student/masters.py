@@ -118,19 +118,23 @@ class Scorer:
 
     def scores(self, texts: Sequence[str], *, batch: int = 64) -> list[float]:
         """The probability, 0..1, that each sentence holds an event."""
+        return [sum(row[1:]) for row in self.shares(texts, batch=batch)]
+
+    def shares(self, texts: Sequence[str], *, batch: int = 64) -> list[list[float]]:
+        """The probability, 0..1, of each sentence's every class; the first is nothing."""
         encoded = self.tokenizer.batch_ids(texts)
         rows = [[*self.before, *one[: self.limit], *self.after] for one in encoded]
         order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
         device = next(self.model.parameters()).device
-        out = [0.0] * len(rows)
+        out: list[list[float]] = [[] for _ in rows]
         for at in range(0, len(order), batch):
             some = order[at : at + batch]
             ids = torch.from_numpy(padded([rows[r] or [self.pad] for r in some], self.pad))  # type: ignore[list-item]
             ids = ids.to(device)
             with torch.inference_mode():
                 logits = self.model(input_ids=ids, attention_mask=(ids != self.pad).long())
-            for row, score in zip(some, logits.float().softmax(-1)[:, 1].tolist(), strict=True):
-                out[row] = score
+            for row, shares in zip(some, logits.float().softmax(-1).tolist(), strict=True):
+                out[row] = shares
         return out
 
 

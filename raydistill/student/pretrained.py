@@ -102,14 +102,21 @@ def instructed(frame: Frame, tokenizer: Tokenizer, instruction: str) -> Frame:
 
 
 def pretrained(
-    shape: Shape, config: Any, tokenizer: Tokenizer, added: Sequence[str], *, seed: int, **load: Any
+    shape: Shape,
+    config: Any,
+    tokenizer: Tokenizer,
+    added: Sequence[str],
+    *,
+    seed: int,
+    classes: int = 2,
+    **load: Any,
 ) -> nn.Module:
     """The base's model with `added` tokens in its tokenizer and at the end of its embeddings."""
     torch.manual_seed(seed)
     no_bars()
     _export_fields(config)
     if shape.kind is Kind.encoder:
-        return Classifier(_weights(BertModel, shape, config, load), 2)
+        return Classifier(_weights(BertModel, shape, config, load), classes)
     kind = AutoModelForCausalLM if shape.kind is Kind.decoder else AutoModelForSeq2SeqLM
     model = _weights(kind, shape, config, load)
     plain_attention(model)

@@ -42,8 +42,12 @@ def start(
     positions: int,
     seed: int,
     lora: LoraConfig | None = None,
+    classes: int = 2,
 ) -> Start:
-    """The student of `shape`; one from scratch takes the dataset's `tokenizer` and `positions`."""
+    """The student of `shape`; one from scratch takes the dataset's `tokenizer` and `positions`.
+
+    `classes` is how many a classifier tells apart.
+    """
     lora = lora or LoraConfig()
     if not shape.base:
         if lora.rank:
@@ -52,7 +56,7 @@ def start(
                 todo="set student.base=, or lora.rank=0",
             )
         frame = scratch(shape.kind.value)
-        made = model(shape, tokenizer, seed=seed)
+        made = model(shape, tokenizer, classes=classes, seed=seed)
         return Start(
             made, tokenizer, frame, _target(shape, task, tokenizer, frame, target, positions)
         )
@@ -61,7 +65,9 @@ def start(
         frame = instructed(frame, tokenizer, task.instruction)
     written = _target(shape, task, tokenizer, frame, target, shape.max_input)
     added = written.tokens() if written else []
-    made: Any = pretrained(shape, config, tokenizer, added, seed=seed, **loading(lora))
+    made: Any = pretrained(
+        shape, config, tokenizer, added, seed=seed, classes=classes, **loading(lora)
+    )
     if lora.rank:
         if shape.kind is Kind.encoder:
             raise SetupError("train.lora for a skip classifier", todo="set lora.rank=0")

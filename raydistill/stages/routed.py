@@ -45,7 +45,10 @@ class Routed:
         self.calibration = calibration
         self.tokenizer = Tokenizer.load(folder / "skip")
         self.router = engine.SkipScorer(
-            folder / "skip", threads=threads, max_input=shapes["skip"]["max_input"]
+            folder / "skip",
+            threads=threads,
+            max_input=shapes["skip"]["max_input"],
+            threshold=threshold,
         )
         if self.router.classes != len(specialists.names) + 1:
             raise SetupError(

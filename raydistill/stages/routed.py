@@ -79,7 +79,8 @@ class Routed:
         answer = self.specialists.joined({name: one.answer for name, one in said.items()})
         scores = [one.score for one in said.values() if one.score is not None]
         score = sum(scores) if len(scores) == len(said) else None
-        return Said(answer, score, sum(one.tokens for one in said.values()))
+        again = any(one.again for one in said.values())
+        return Said(answer, score, sum(one.tokens for one in said.values()), again)
 
 
 def _extract(

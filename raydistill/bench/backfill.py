@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import compute
 
@@ -77,9 +78,16 @@ class NoCascade:
     def __call__(self) -> Stage:
         cascade = pipeline.Cascade(Path(self.release), threads=self.threads)
         *before, extract = cascade.steps
-        steps = [pipeline.Step(pipeline.everything, step.count, step.seconds) for step in before]
+        steps = [pipeline.Step(_unasked, step.count, step.seconds) for step in before]
         cascade.part = Part([*steps, extract], cascade.guarded)
         return cascade
+
+
+def _unasked(batch: pa.Table) -> pa.Table:
+    """The batch itself, with the score that no classifier gave where a later stage looks for it."""
+    if "skip_score" in batch.column_names:
+        return batch
+    return batch.append_column("skip_score", pa.nulls(len(batch), pa.float32()))
 
 
 @dataclass(slots=True)

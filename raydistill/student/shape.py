@@ -86,7 +86,6 @@ def model(shape: Shape, tokenizer: Tokenizer, *, classes: int = 2, seed: int = 0
     for part in (writer.get_encoder(), writer.get_decoder()):
         _begin_as_waves(part.embed_positions)
     _tie_positions(writer, tokenizer)
-    _narrow_norms(writer)
     return writer
 
 
@@ -118,21 +117,6 @@ def _tie_positions(model: Any, tokenizer: Tokenizer) -> None:
             id = tokenizer.raw.token_to_id(f"<p{at}>")
             if id is not None:
                 tokens[id] = places.weight[at + places.offset]
-
-
-def _narrow_norms(model: Any) -> None:
-    """Lets norms give what their readers take under autocast, which are matrix products in 16 bits.
-
-    Autocast leaves norms in 32 bits, and every reader of one casts again: a tenth of the training.
-    """
-
-    def narrowed(norm: nn.Module, _: Any, out: torch.Tensor) -> torch.Tensor:
-        kind = out.device.type
-        return out.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else out
-
-    for one in model.modules():
-        if isinstance(one, nn.LayerNorm):
-            one.register_forward_hook(narrowed)
 
 
 def no_bars() -> None:

@@ -62,7 +62,7 @@ class _Master:
     def __init__(self, extractor: Any) -> None:
         self.extractor = extractor
 
-    def __call__(self, sources: list[Any]) -> list[Any]:
+    def __call__(self, sources: list[Any], frame: Any = None) -> list[Any]:
         from raydistill.engine import Generated
 
         return [Generated(tokens, 0.0) for tokens in self.extractor.tokens(sources)]

@@ -171,7 +171,6 @@ def _figures(
 ) -> dict[str, Any]:
     path = str(made.folder)
     plain = CascadeOf(path, threads)
-    few = max(3, filings // 5)
     ray = ran(dsn, made, plain, filings, _through_ray(threads))
     here: list[Any] = []
 
@@ -204,7 +203,7 @@ def _figures(
     }
     if students is not None:
         slow = UnderTransformers(path, str((students / "extractor").absolute()), threads)
-        under = ran(dsn, made, slow, few, _through_ray(threads))
+        under = ran(dsn, made, slow, filings, _through_ray(threads))
         figures["vs_transformers"] = round(ray.rate / under.rate, 2)
         figures["vs_transformers_extract_alone"] = round(
             (under.stages["extract_s"] / under.sentences)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from raydistill import train
 from raydistill.errors import SetupError
-from raydistill.publish import _adapter
+from raydistill.proof.students import Students
 from raydistill.student.fit import FitConfig, fit
 from raydistill.student.lora import LoraConfig, merged, on_fresh_base
 from raydistill.student.masters import Extractor
@@ -39,6 +39,10 @@ def _base(tiny: Tiny, folder: Path, form: str) -> str:
 
 
 @pytest.mark.parametrize("form", ["llama", "qwen2"])
+def _adapter(student: Path) -> str | None:
+    return Students({"extractor": student}, {}, {}).adapter
+
+
 def test_an_adapted_student_is_its_base_but_for_adapters_and_the_targets_tokens(
     tiny: Tiny, tmp_path: Path, form: str
 ) -> None:

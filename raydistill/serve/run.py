@@ -1,8 +1,8 @@
 """serve: answers over HTTP, on Ray Serve or in this process; and its tokens and its mode."""
 
 import os
+import queue
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +84,13 @@ def _serve(config: Config) -> None:
         if config.runtime is Runtime.ray:
             _answer(config, deployment.start_replicas(config))
             return
-        stop = threading.Event()
+        # An Event is no place for a signal: set while it is being waited for, it locks for ever.
+        asked: queue.SimpleQueue[int] = queue.SimpleQueue()
         deployment.start(config)
         for name in (signal.SIGINT, signal.SIGTERM):  # Ray sets its own when it starts
-            signal.signal(name, lambda *_: stop.set())
+            signal.signal(name, lambda number, _: asked.put(number))
         print("serve: ready", flush=True)
-        stop.wait()
+        asked.get()
     finally:
         deployment.stop()
 

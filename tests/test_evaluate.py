@@ -98,9 +98,10 @@ def test_the_quantised_student_is_close_to_its_master(made):
     report, _ = made
     against = report["against"]["student, before quantisation"]
     assert against["rows"] == report["rows"]
-    # A handful of rows differ (publish takes 0.5 %), and their paired test sees no side.
-    assert against["only_ours"] + against["only_theirs"] < 0.005 * against["rows"]
-    assert against["p"] > 0.05
+    # 8 bits lose a handful of rows (publish takes 0.5 %). What the release alone has right is more:
+    # where the first output is no answer it takes another, its master writes only one.
+    assert against["only_theirs"] < 0.005 * against["rows"]
+    assert against["only_theirs"] <= against["only_ours"] or against["p"] > 0.05
 
 
 def test_every_mistake_is_counted_once(made):

@@ -38,11 +38,11 @@ def _base(tiny: Tiny, folder: Path, form: str) -> str:
     return str(bases.made(folder, form, tiny.dataset.table("train")["text"].to_pylist()[:200]))
 
 
-@pytest.mark.parametrize("form", ["llama", "qwen2"])
 def _adapter(student: Path) -> str | None:
     return Students({"extractor": student}, {}, {}).adapter
 
 
+@pytest.mark.parametrize("form", ["llama", "qwen2"])
 def test_an_adapted_student_is_its_base_but_for_adapters_and_the_targets_tokens(
     tiny: Tiny, tmp_path: Path, form: str
 ) -> None:

@@ -5,20 +5,21 @@ Threads are always said aloud: Ray sets OMP_NUM_THREADS for its workers, which t
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from raydistill.batching import evened, runs
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, Frame, of_folder
 from raydistill.tokenizer import Encoded, Tokenizer
 
+Floats: TypeAlias = NDArray[np.float32]
+Rows: TypeAlias = NDArray[np.int64]
 QUANTISATIONS = ("int8", "int8_float32", "int8_bfloat16", "int16", "float32")
 _BATCH_TOKENS = 2048  # 32-64 sentences of filings; larger batches were no faster
 # The padding of a batch changes a sentence's figures in their last bits, which decide where two
@@ -26,7 +27,6 @@ _BATCH_TOKENS = 2048  # 32-64 sentences of filings; larger batches were no faste
 # this is written again, beside others of its length only, which gives what it gives by itself. In
 # those that are more likely no second token ever had more than 0.4.
 _SURE = math.log(0.6)
-_NEAR = 0.05  # and likewise a skip score as near as this to the threshold
 _EXTRA = ("tokenizer.json", "head.safetensors", "student.json")
 
 
@@ -185,94 +185,55 @@ def _made(result: Any) -> list[Generated]:
     return [Generated(*one) for one in zip(tokens, result.scores, strict=True)]
 
 
-class SkipScorer:
-    """An int8 skip classifier: token strings to the probability that a sentence holds an event."""
+class Encoder:
+    """A quantised encoder: token ids to hidden states, a batch a thread."""
 
-    def __init__(self, folder: Path, *, threads: int, max_input: int, threshold: float) -> None:
+    def __init__(self, folder: Path, *, threads: int, max_input: int) -> None:
         import ctranslate2
 
-        self.threshold = threshold
-        self.encoder = _open(ctranslate2.Encoder, folder, threads)
-        frame = of_folder(folder)
+        self.model = _open(ctranslate2.Encoder, folder, threads)
+        frame, tokenizer = of_folder(folder), Tokenizer.load(folder)
         self.threads, self.limit = threads, max_input - frame.width
-        head = load_file(str(folder / "head.safetensors"))
-        self.weight: NDArray[np.float32] = head["weight"]
-        self.bias: NDArray[np.float32] = head["bias"]
-        tokenizer = Tokenizer.load(folder)
         self.pad = tokenizer.id(frame.pad)
         self.before, self.after = tokenizer.ids(frame.before), tokenizer.ids(frame.after)
 
-    def __call__(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Probabilities (sentences,) of token ids; long sentences are cut to fit.
+    def framed(self, ids: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Sentences as they are read: long ones cut, each in its frame."""
+        return [[*self.before, *row[: self.limit], *self.after] for row in ids]
 
-        On which side of the threshold a sentence lies does not depend on those beside it.
-        """
-        if self.before or self.after:
-            ids = [[*self.before, *row[: self.limit], *self.after] for row in ids]
-        longest = self.limit + len(self.before) + len(self.after)
-        lengths = np.fromiter((min(len(row), longest) for row in ids), np.int32, len(ids))
-        out = np.zeros(len(ids), np.float32)
-        order = np.argsort(lengths, kind="stable")
+    def batches(self, rows: Sequence[Sequence[int]]) -> list[Rows]:
+        """The numbers of rows that are best read together: sorted by length, cut by tokens."""
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         budget = evened(int(lengths.sum()), self.threads, _BATCH_TOKENS)
-        self._fill(out, ids, runs(order, lengths, budget), lengths)
-        near = np.flatnonzero(np.abs(out - self.threshold) < _NEAR) if len(ids) > 1 else []
-        self._fill(out, ids, [np.array([row]) for row in near], lengths)
-        return out
+        return runs(np.argsort(lengths, kind="stable"), lengths, budget)
 
-    def _fill(
-        self,
-        out: NDArray[np.float32],
-        ids: Sequence[Sequence[int]],
-        batches: Sequence[NDArray[np.int64]],
-        lengths: NDArray[np.int32],
+    def read(
+        self, rows: Sequence[Sequence[int]], batches: Sequence[Rows], use: Callable[..., None]
     ) -> None:
-        """Writes the scores of each batch's rows to `out`, on as many threads as there are."""
+        """Calls `use(batch, hidden, sizes)` for each batch: hidden (rows, tokens, width), float32.
+
+        What it gives a sentence that is read alone depends on nothing else.
+        """
+
+        def one(batch: Rows) -> None:
+            use(batch, *self._hidden([rows[row] for row in batch]))
+
         if self.threads == 1 or len(batches) < 2:
-            for rows in batches:
-                out[rows] = self._scores(ids, rows, lengths)
+            for batch in batches:
+                one(batch)
             return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(self.threads) as pool:
-            scored = pool.map(lambda rows: self._scores(ids, rows, lengths), batches)
-            for rows, values in zip(batches, scored, strict=True):
-                out[rows] = values
+            list(pool.map(one, batches))
 
-    def _scores(
-        self, ids: Sequence[Sequence[int]], rows: NDArray[np.int64], lengths: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
-        return self._shares(ids, rows, lengths)[:, 1:].sum(1)
-
-    def _shares(
-        self, ids: Sequence[Sequence[int]], rows: NDArray[np.int64], lengths: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
+    def _hidden(self, rows: Sequence[Sequence[int]]) -> tuple[Floats, NDArray[np.int32]]:
         import ctranslate2
 
-        sizes = np.maximum(lengths[rows], 1)
+        sizes = np.fromiter((max(1, len(row)) for row in rows), np.int32, len(rows))
         padded = np.full((len(rows), int(sizes.max())), self.pad, np.int32)
         for at, row in enumerate(rows):
-            padded[at, : lengths[row]] = ids[row][: lengths[row]]
+            padded[at, : len(row)] = row
         view = ctranslate2.StorageView.from_array
-        output = self.encoder.forward_batch(view(padded), lengths=view(sizes.astype(np.int32)))
-        hidden = np.asarray(output.last_hidden_state, np.float32)
-        mask = (np.arange(hidden.shape[1]) < sizes[:, None]).astype(np.float32)
-        mean = np.einsum("rtw,rt->rw", hidden, mask) / sizes[:, None]
-        logits = mean @ self.weight.T + self.bias
-        logits -= logits.max(1, keepdims=True)
-        shares = np.exp(logits)
-        return shares / shares.sum(1, keepdims=True)
-
-    @property
-    def classes(self) -> int:
-        """How many classes it tells apart; the first is nothing."""
-        return len(self.bias)
-
-    def shares(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Probabilities (sentences, classes) of token ids, each sentence read by itself."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        rows = [[*self.before, *row[: self.limit], *self.after] for row in ids]
-        lengths = np.fromiter(map(len, rows), np.int32, len(rows))
-        with ThreadPoolExecutor(self.threads) as pool:
-            one = pool.map(lambda at: self._shares(rows, np.array([at]), lengths), range(len(rows)))
-            return np.array(list(one), np.float32).reshape(len(rows), self.classes)
+        output = self.model.forward_batch(view(padded), lengths=view(sizes))
+        return np.asarray(output.last_hidden_state, np.float32), sizes

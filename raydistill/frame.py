@@ -13,7 +13,7 @@ from typing import Any
 from raydistill.errors import SetupError
 from raydistill.tokenizer import BOS, EOS, PAD
 
-ENCODER, SEQ2SEQ, DECODER = "encoder", "seq2seq", "decoder"
+ENCODER, SEQ2SEQ, DECODER, POINTER = "encoder", "seq2seq", "decoder", "pointer"
 CARD = "student.json"
 
 
@@ -56,7 +56,7 @@ def frame(spec: Mapping[str, Any]) -> Frame:
 
 def scratch(kind: str) -> Frame:
     """The frame of a student from scratch: an end for seq2seq, for a decoder `<s>` as "answer"."""
-    after = {ENCODER: (), SEQ2SEQ: (EOS,), DECODER: (BOS,)}[kind]
+    after = {ENCODER: (), POINTER: (), SEQ2SEQ: (EOS,), DECODER: (BOS,)}[kind]
     return Frame(kind=kind, after=after, positions=0 if kind == DECODER else None)
 
 
@@ -67,8 +67,13 @@ def of_card(kind: str, shape: Mapping[str, Any]) -> Frame:
 
 def of_folder(folder: Path) -> Frame:
     """The frame of the student in a folder of a master or a release."""
+    card = card_of(folder)
+    return of_card(card["kind"], card["shape"])
+
+
+def card_of(folder: Path) -> dict[str, Any]:
+    """What the student in a folder of a master or a release says of itself."""
     file = folder / CARD
     if not file.is_file():
         raise SetupError(f"{file} is missing", expected="a published student", todo="run publish")
-    card = json.loads(file.read_text())
-    return of_card(card["kind"], card["shape"])
+    return json.loads(file.read_text())

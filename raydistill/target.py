@@ -120,6 +120,10 @@ class Compact:
             added += values.values()
         return list(dict.fromkeys(added))
 
+    def singles(self, field: Field) -> list[str]:
+        """The tokens that are a whole value of a field."""
+        return list(self._values[field.name].values())
+
     def encode(self, answer: Answer, source: Source) -> list[str]:
         if not answer.records:
             return [NONE]

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,8 @@ from raydistill.student.examples import Examples, classification, extraction
 from raydistill.student.fit import FitConfig, Report, Workers, fit
 from raydistill.student.folder import STUDENT, Card, card, save
 from raydistill.student.lora import LoraConfig
-from raydistill.student.masters import Scorer, Writer
+from raydistill.student.masters import Scorer, writer
+from raydistill.student.pointer import pointing
 from raydistill.student.shape import Kind, Shape
 from raydistill.student.start import Start, learner, refuse_unfaithful, start
 from raydistill.student.thresholds import thresholds
@@ -192,7 +194,10 @@ def _announce(begun: Start, examples: Examples) -> None:
     trained = sum(one.numel() for one in parameters if one.requires_grad)
     part = "" if trained == size else f", {trained / 1e6:.1f} M of them trained"
     print(f"train: {size / 1e6:.1f} M parameters{part}, {len(examples):,} examples", flush=True)
-    if begun.target is not None:
+    if begun.slots is not None:
+        share = begun.slots.untaught(examples.labels.values)
+        print(f"train: {share:.1%} of values can only be spelled and are not taught", flush=True)
+    elif begun.target is not None:
         print(f"train: loss on answers; {examples.masked:.0%} of tokens are masked", flush=True)
 
 
@@ -242,7 +247,8 @@ def _agreement(config: Config, data: Dataset, begun: Start) -> float:
     # A validation costs what it may: answers longer than a few events are wrong here anyway.
     size = replace(config.student, max_output=min(config.student.max_output, 160))
     encoded = begun.tokenizer.encode(texts)
-    written = Writer(begun.model, begun.tokenizer, begun.frame, size).tokens(encoded)
+    asked = writer(begun.model, begun.tokenizer, begun.frame, size, begun.target)
+    written = asked.tokens(encoded)
     hits = [
         decoded(begun.target, tokens, one.source) == data.task.parse(answer, text)
         for tokens, one, answer, text in zip(
@@ -280,15 +286,12 @@ def _examples(config: Config, data: Dataset, begun: Start, *, tell: bool) -> Exa
     first = lessons.rows.slice(0, 200)
     pairs = zip(first["text"].to_pylist(), first["answer"].to_pylist(), strict=True)
     refuse_unfaithful(begun, data.task, list(pairs), config.target)
-    examples = extraction(
-        lessons.rows,
-        data.task,
-        begun.target,
-        begun.tokenizer,
-        max_input=shape.max_input,
-        max_output=shape.max_output,
-        frame=begun.frame,
-    )
+    made: dict[str, Any] = {"max_input": shape.max_input, "frame": begun.frame}
+    what = (lessons.rows, data.task, begun.target)
+    if begun.slots is not None:
+        examples = pointing(*what, begun.slots, begun.tokenizer, **made)
+    else:
+        examples = extraction(*what, begun.tokenizer, max_output=shape.max_output, **made)
     todo = "student.max_input or student.max_output, or max_dropped"
     _refuse(examples.dropped, len(lessons.rows), config.max_dropped, "dropped", todo)
     return examples
@@ -296,9 +299,9 @@ def _examples(config: Config, data: Dataset, begun: Start, *, tell: bool) -> Exa
 
 def _mixture(config: Config, data: Dataset, begun: Start) -> Examples:
     """The examples of several tasks, each as often as `weights` says."""
-    if begun.target is None:
+    if begun.target is None or begun.slots is not None:
         raise SetupError(
-            "a classifier of a dataset with several tasks",
+            f"a student of kind {config.student.kind.value} for a dataset with several tasks",
             expected="student=seq2seq_s or another that writes answers",
             todo="set student=",
         )

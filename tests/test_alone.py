@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from raydistill import engine
+from raydistill import engine, readers
 from raydistill.errors import AnswerError
 from raydistill.stages.extract import Extract
 from raydistill.stages.skip import Skip
@@ -50,7 +50,7 @@ def test_a_sentence_is_skipped_or_kept_alone_as_among_others(tiny, sentences):
     ids = skip.tokenizer.batch_ids(sentences)
     together = skip.scorer(ids)
     skip.scorer.threshold = float(np.median(together))  # half of them lie near it
-    near = np.abs(together - skip.scorer.threshold) < engine._NEAR
+    near = np.abs(together - skip.scorer.threshold) < readers._NEAR
     assert near.sum() > 5
     together = skip.scorer(ids)
     alone = np.array([skip.scorer([one])[0] for one in ids])

@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from raydistill import engine, train
+from raydistill.answer import Answer
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, scratch
+from raydistill.readers import SkipScorer
 from raydistill.stages.extract import Extract
 from raydistill.student import folder as students
 from raydistill.student.decoder import DecoderLearner
 from raydistill.student.examples import Examples, Ragged
 from raydistill.student.fit import FitConfig, fit
+from raydistill.student.lora import LoraConfig
 from raydistill.student.masters import Extractor, Skip
 from raydistill.student.optimise import Optimiser
 from raydistill.student.shape import Kind, Shape, model
@@ -108,9 +111,53 @@ def test_a_pretrained_encoder_skips_as_its_master_does(tiny: Tiny, tmp_path: Pat
     assert students.card(student).frame.before == ("[CLS]",)
     engine.convert(student, tmp_path / "engine", quantisation="float32")
     texts = tiny.dataset.table("val")["text"].to_pylist()[:20]
-    scorer = engine.SkipScorer(tmp_path / "engine", threads=1, max_input=32, threshold=0.5)
+    scorer = SkipScorer(tmp_path / "engine", threads=1, max_input=32, threshold=0.5)
     made = scorer(Tokenizer.load(tmp_path / "engine").batch_ids(texts))
     assert made.tolist() == pytest.approx(Skip(student).scores(texts), abs=1e-4)
+
+
+@pytest.mark.parametrize("form", ["", "bert"])
+def test_a_pointer_student_answers_as_its_master_does(
+    tiny: Tiny, tmp_path: Path, form: str
+) -> None:
+    base = _base(tiny, tmp_path / "base", form) if form else ""
+    shape = Shape(
+        kind=Kind.pointer, base=base, width=32, layers=1, heads=2, max_input=96, records=2
+    )
+    student = _trained(tiny, tmp_path / "student", shape, max_dropped=1.0, fit=GENTLE)
+    assert students.card(student).frame.before == (("[CLS]",) if form else ())
+    engine.convert(student, tmp_path / "engine", quantisation="float32")
+    stage = Extract(
+        tmp_path / "engine", tiny.dataset.task, target="compact", threads=2, max_input=96,
+        max_output=1,
+    )  # fmt: skip
+    texts = tiny.dataset.table("val")["text"].to_pylist()[:40]
+    encoded = [one for one in stage.tokenizer.encode(texts) if len(one.ids) <= stage.limit]
+    made = stage.generator(encoded)
+    assert [one.tokens for one in made] == Extractor(student).tokens(encoded)
+    assert all(one.score < 0 for one in made)
+    assert [one.tokens for one in made] == [stage.generator([one])[0].tokens for one in encoded]
+    said = stage.answers(texts)
+    assert all(isinstance(one.answer, Answer) for one in said if one.score is not None)
+
+
+def test_a_pointer_student_learns_to_point_in_a_minute(tiny: Tiny, tmp_path: Path) -> None:
+    shape = Shape(kind=Kind.pointer, width=64, layers=2, heads=2, max_input=96, records=2)
+    fit = {"steps": 150, "batch_tokens": 3000, "log_every": 50, "warmup": 20}
+    student = _trained(tiny, tmp_path / "student", shape, max_dropped=1.0, fit=fit)
+    rows = tiny.dataset.table("val").slice(0, 200)
+    texts = rows["text"].to_pylist()
+    truths = [tiny.dataset.task.parse(one) for one in rows["answer"].to_pylist()]
+    hits = [a == b for a, b in zip(Extractor(student).answers(texts), truths, strict=True)]
+    assert np.mean(hits) > 0.6
+
+
+@pytest.mark.parametrize("wrong", [{"target": "json"}, {"lora": LoraConfig(rank=4)}])
+def test_a_pointer_student_writes_nothing(tiny: Tiny, tmp_path: Path, wrong: dict) -> None:
+    base = _base(tiny, tmp_path / "base", "bert")
+    shape = Shape(kind=Kind.pointer, base=base, max_input=96)
+    with pytest.raises(SetupError, match=r"target=compact|lora\.rank=0"):
+        _trained(tiny, tmp_path / "student", shape, **wrong)
 
 
 @pytest.mark.parametrize("target", ["literal", "json"])

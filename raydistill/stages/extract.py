@@ -13,7 +13,8 @@ from raydistill import engine
 from raydistill.answer import Answer
 from raydistill.calibration import Calibration
 from raydistill.errors import AnswerError
-from raydistill.frame import Frame, of_folder
+from raydistill.frame import POINTER, Frame, of_folder
+from raydistill.readers import Pointers
 from raydistill.target import decoded
 from raydistill.task import Task
 from raydistill.tokenizer import Encoded, Tokenizer
@@ -67,9 +68,13 @@ class Extract:
         self.tokenizer = Tokenizer.load(folder)
         self.kind, self.max_input, self.frame = target, max_input, of_folder(folder)
         self._ask(task, self.frame)
-        self.generator = engine.Generator(
-            folder, threads=threads, max_input=max_input, max_output=max_output
-        )
+        self.generator: engine.Generator | Pointers
+        if self.frame.kind == POINTER:
+            self.generator = Pointers(folder, self.target, threads=threads, max_input=max_input)
+        else:
+            self.generator = engine.Generator(
+                folder, threads=threads, max_input=max_input, max_output=max_output
+            )
 
     def _ask(self, task: Task, frame: Frame) -> None:
         self.task, self.frame, self.limit = task, frame, self.max_input - frame.width

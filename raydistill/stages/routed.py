@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from raydistill import engine
 from raydistill.calibration import Calibration
 from raydistill.errors import SetupError
+from raydistill.readers import SkipScorer
 from raydistill.specialists import Specialists
 from raydistill.stages.extract import Extract, Said, answered
 from raydistill.task import Task
@@ -44,7 +44,7 @@ class Routed:
         self.task, self.specialists, self.threshold = task, specialists, threshold
         self.calibration = calibration
         self.tokenizer = Tokenizer.load(folder / "skip")
-        self.router = engine.SkipScorer(
+        self.router = SkipScorer(
             folder / "skip",
             threads=threads,
             max_input=shapes["skip"]["max_input"],

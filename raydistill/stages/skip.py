@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from raydistill import engine
+from raydistill.readers import SkipScorer
 from raydistill.stages.recent import Recent
 from raydistill.tokenizer import Tokenizer
 
@@ -21,9 +21,7 @@ class Skip:
         self.threshold = threshold
         self.tokenizer = Tokenizer.load(folder)
         self.recent: Recent[float] = Recent()
-        self.scorer = engine.SkipScorer(
-            folder, threads=threads, max_input=max_input, threshold=threshold
-        )
+        self.scorer = SkipScorer(folder, threads=threads, max_input=max_input, threshold=threshold)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The rows worth extracting, in order."""

@@ -115,7 +115,8 @@ def extraction(
         texts: list[str] = batch.column("text").to_pylist()
         encoded = tokenizer.encode(texts)
         for one, answer in zip(encoded, batch.column("answer").to_pylist(), strict=True):
-            label = tokenizer.ids(target.encode(_answer(task, answer, one.source.text), one.source))
+            said = answer_of(task, answer, one.source.text)
+            label = tokenizer.ids(target.encode(said, one.source))
             if len(one.ids) + frame.width > max_input or len(label) + 1 > max_output:
                 dropped += 1
                 continue
@@ -124,7 +125,8 @@ def extraction(
     return Examples(Ragged.of(inputs), Ragged.of(labels), dropped)
 
 
-def _answer(task: Task, answer: str, text: str) -> Answer:
+def answer_of(task: Task, answer: str, text: str) -> Answer:
+    """The answer that a row of a dataset holds as JSON. Raises SetupError where it is none."""
     try:
         return task.parse(answer, text)
     except AnswerError as problem:

@@ -27,6 +27,7 @@ class FitConfig:
 
     `pack` is the columns of a line in which a decoder's rows follow each other, 0 for a row a line;
     `shift` the share (0..1) of a seq2seq student's lessons that begin at another input position.
+    `head_rate` is AdamW's for what an encoder gets on top of it, 0 for `adamw_rate`.
     Every `validate_every` steps (0: never) the student answers `validate_rows` sentences of
     validation; `patience` validations without a better agreement end the run (0: none does).
     """
@@ -37,6 +38,7 @@ class FitConfig:
     optimiser: Optimiser = Optimiser.muon
     muon_rate: float = 0.02
     adamw_rate: float = 3e-3
+    head_rate: float = 0.0
     weight_decay: float = 0.0
     warmup: int = 40
     final: float = 0.02

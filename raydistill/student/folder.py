@@ -19,6 +19,7 @@ from raydistill.frame import CARD as STUDENT
 from raydistill.frame import Frame, of_card
 from raydistill.student.examples import ANSWER_GRID, Examples
 from raydistill.student.exported import exported
+from raydistill.student.pointer import Pointer
 from raydistill.student.shape import Classifier, Kind, Shape, no_bars
 from raydistill.student.shift import Shift
 from raydistill.tokenizer import PAD, Tokenizer
@@ -100,11 +101,11 @@ def save(folder: Path, model: nn.Module, tokenizer: Tokenizer, card: Card) -> No
     temporary.mkdir(parents=True, exist_ok=True)
     no_bars()
     model = exported(model.to("cpu"), temporary)
-    inner = model.encoder if isinstance(model, Classifier) else model
+    headed = isinstance(model, Classifier | Pointer)
+    inner = model.encoder if headed else model
     inner.save_pretrained(temporary)  # type: ignore[operator]
-    if isinstance(model, Classifier):
-        head = {"weight": model.head.weight.detach(), "bias": model.head.bias.detach()}
-        save_file({k: v.contiguous() for k, v in head.items()}, temporary / "head.safetensors")
+    if headed:
+        save_file(_head(model), temporary / "head.safetensors")
     tokenizer.save(temporary)
     _name_marks(temporary / "tokenizer_config.json", tokenizer, card.frame)
     (temporary / STUDENT).write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False))
@@ -116,6 +117,13 @@ def save(folder: Path, model: nn.Module, tokenizer: Tokenizer, card: Card) -> No
         shutil.rmtree(aside, ignore_errors=True)
     else:
         temporary.rename(folder)
+
+
+def _head(model: Classifier | Pointer) -> dict[str, torch.Tensor]:
+    """The weights beside the encoder's, which the engine multiplies itself."""
+    weights = (model.head if isinstance(model, Classifier) else model).state_dict()
+    own = {name: one for name, one in weights.items() if not name.startswith("encoder.")}
+    return {name: one.contiguous() for name, one in own.items()}
 
 
 def _name_marks(file: Path, tokenizer: Tokenizer, frame: Frame) -> None:

@@ -15,9 +15,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, BertModel
 
 from raydistill.answer import Answer
 from raydistill.errors import AnswerError
-from raydistill.frame import DECODER, Frame
+from raydistill.frame import DECODER, POINTER, Frame
+from raydistill.slots import slots_of
 from raydistill.student.examples import padded
 from raydistill.student.folder import Card, card, shape
+from raydistill.student.pointer import Pointed, Pointer
 from raydistill.student.shape import Classifier, Shape, no_bars
 from raydistill.target import Target, decoded
 from raydistill.task import Task, task
@@ -90,10 +92,9 @@ class Extractor:
         )
         torch.set_num_threads(threads)
         no_bars()
-        kind = AutoModelForCausalLM if frame.kind == DECODER else AutoModelForSeq2SeqLM
-        model: Any = kind.from_pretrained(folder, dtype=torch.float32)
+        model = _pointer(folder, self) if frame.kind == POINTER else _writer(folder, frame)
         model = model.to(torch.device(device)).eval()
-        self.writer = Writer(model, self.tokenizer, frame, self.shape)
+        self.writer = writer(model, self.tokenizer, frame, self.shape, self.target)
 
     def tokens(self, sources: Sequence[Encoded], *, batch: int = 64) -> list[list[str]]:
         """The output tokens of each sentence, in order."""
@@ -106,6 +107,27 @@ class Extractor:
             decoded(self.target, tokens, one.source)
             for tokens, one in zip(self.tokens(encoded), encoded, strict=True)
         ]
+
+
+def writer(
+    model: Any, tokenizer: Tokenizer, frame: Frame, size: Shape, target: Target
+) -> Writer | Pointed:
+    """What turns sentences into this student's output tokens."""
+    if frame.kind == POINTER:
+        return Pointed(model, tokenizer, frame, slots_of(target, size.records), size.max_input)
+    return Writer(model, tokenizer, frame, size)
+
+
+def _writer(folder: Path, frame: Frame) -> Any:
+    kind = AutoModelForCausalLM if frame.kind == DECODER else AutoModelForSeq2SeqLM
+    return kind.from_pretrained(folder, dtype=torch.float32)
+
+
+def _pointer(folder: Path, master: Extractor) -> Pointer:
+    slots = slots_of(master.target, master.shape.records)
+    model = Pointer(BertModel.from_pretrained(folder), slots)
+    model.load_state_dict(load_file(folder / "head.safetensors"), strict=False)
+    return model
 
 
 class Scorer:

@@ -25,6 +25,7 @@ class Rates(Protocol):
     optimiser: Optimiser
     muon_rate: float
     adamw_rate: float
+    head_rate: float
     weight_decay: float
     warmup: int
     final: float
@@ -95,22 +96,23 @@ class Optimisers:
     def __init__(self, model: nn.Module, config: Rates, *, scaler: Any = None) -> None:
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
+        heads: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             inside = parameter.ndim == 2 and "embed" not in name and "head" not in name
             if parameter.requires_grad:
                 muon = inside and config.optimiser is Optimiser.muon
-                (matrices if muon else others).append(parameter)
+                on_top = config.head_rate > 0 and not name.startswith("encoder.")
+                (matrices if muon else heads if on_top else others).append(parameter)
         self.config, self.scaler = config, scaler
-        self.parameters = [*matrices, *others]
+        self.parameters = [*matrices, *others, *heads]
         decay = config.weight_decay
         self.all: list[torch.optim.Optimizer] = []
         if matrices:
             self.all.append(Muon(matrices, lr=config.muon_rate, weight_decay=decay))
-        if others:
-            adamw = torch.optim.AdamW
-            self.all.append(
-                adamw(others, lr=config.adamw_rate, betas=(0.9, 0.95), weight_decay=decay)
-            )
+        for some, rate in ((others, config.adamw_rate), (heads, config.head_rate)):
+            if some:
+                adamw = torch.optim.AdamW(some, lr=rate, betas=(0.9, 0.95), weight_decay=decay)
+                self.all.append(adamw)
         if not self.all:
             raise SetupError("the student has no weights to train", todo="check train.lora")
         self.peaks = [group["lr"] for one in self.all for group in one.param_groups]

@@ -20,12 +20,15 @@ from transformers import (
 )
 
 from raydistill.errors import SetupError
-from raydistill.frame import DECODER, ENCODER, SEQ2SEQ, Frame
+from raydistill.frame import DECODER, SEQ2SEQ, Frame
+from raydistill.slots import Slots
+from raydistill.student.pointer import Pointer
 from raydistill.student.shape import Classifier, Kind, Shape, no_bars, plain_attention
 from raydistill.tokenizer import Tokenizer
 
 FORMS = {
     Kind.encoder: ("bert",),
+    Kind.pointer: ("bert",),
     Kind.decoder: (
         *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3"),
     ),
@@ -71,15 +74,17 @@ def _opened(kind: Any, shape: Shape) -> Any:
 
 
 def _frame(shape: Shape, form: str, theirs: Any, tokenizer: Tokenizer) -> Frame:
-    end = theirs.sep_token if shape.kind is Kind.encoder else theirs.eos_token
+    reads = shape.kind in (Kind.encoder, Kind.pointer)  # and writes nothing
+    end = theirs.sep_token if reads else theirs.eos_token
     if end is None:
         raise SetupError(
             f"student.base={shape.base} names no token for the end of a text",
             todo="add eos_token to its tokenizer_config.json",
         )
     pad = theirs.pad_token or end
-    if shape.kind is Kind.encoder:
-        return Frame(kind=ENCODER, before=(theirs.cls_token,), after=(end,), end=end, pad=pad)
+    if reads:
+        kind = shape.kind.value
+        return Frame(kind=kind, before=(theirs.cls_token,), after=(end,), end=end, pad=pad)
     if shape.kind is Kind.seq2seq:
         before = (str(theirs.bos_token),) if form == "bart" else ()
         made = Frame(kind=SEQ2SEQ, before=before, after=(end,), end=end, pad=pad)
@@ -109,14 +114,20 @@ def pretrained(
     *,
     seed: int,
     classes: int = 2,
+    slots: Slots | None = None,
     **load: Any,
 ) -> nn.Module:
-    """The base's model with `added` tokens in its tokenizer and at the end of its embeddings."""
+    """The base's model with `added` tokens in its tokenizer and at the end of its embeddings.
+
+    A classifier has `classes`, a pointer student `slots`.
+    """
     torch.manual_seed(seed)
     no_bars()
     _export_fields(config)
     if shape.kind is Kind.encoder:
         return Classifier(_weights(BertModel, shape, config, load), classes)
+    if slots is not None:
+        return Pointer(_weights(BertModel, shape, config, load), slots)
     kind = AutoModelForCausalLM if shape.kind is Kind.decoder else AutoModelForSeq2SeqLM
     model = _weights(kind, shape, config, load)
     plain_attention(model)

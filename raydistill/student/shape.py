@@ -24,16 +24,20 @@ from transformers import (
 )
 
 from raydistill.errors import SetupError
-from raydistill.frame import DECODER, ENCODER, SEQ2SEQ
+from raydistill.frame import DECODER, ENCODER, POINTER, SEQ2SEQ
 from raydistill.tokenizer import BOS, EOS, PAD, Tokenizer
 
 
 class Kind(Enum):
-    """What a student does: `encoder` classifies (skip), the others write answers (extract)."""
+    """What a student does: `encoder` classifies (skip), the others answer (extract).
+
+    `seq2seq` and `decoder` write their answers, `pointer` gives them in one pass (pointer.py).
+    """
 
     encoder = ENCODER
     seq2seq = SEQ2SEQ
     decoder = DECODER
+    pointer = POINTER
 
 
 _HEAD = 64  # dimensions of a decoder's attention head
@@ -46,7 +50,8 @@ class Shape:
 
     `depth` sets a decoder's layers and heads to itself and its width to 64 times that. `base` is a
     pretrained model's folder or hub name, which has its own size; `prompt` puts the task's
-    instruction before each sentence, which a student that is trained on one task does without.
+    instruction before each sentence, which a student that is trained on one task does without;
+    `records` is how many a pointer student has places for.
     """
 
     kind: Kind
@@ -60,6 +65,7 @@ class Shape:
     max_input: int = 256
     max_output: int = 160
     pre_norm: bool = False
+    records: int = 3
 
     def __post_init__(self) -> None:
         if self.depth:
@@ -76,7 +82,7 @@ def model(shape: Shape, tokenizer: Tokenizer, *, classes: int = 2, seed: int = 0
     """An untrained student of this shape, the same one for the same seed."""
     torch.manual_seed(seed)
     if shape.kind is Kind.encoder:
-        return Classifier(_encoder(shape, tokenizer), classes)
+        return Classifier(encoder(shape, tokenizer), classes)
     if shape.kind is Kind.decoder:
         made = _decoder(shape, tokenizer)
         plain_attention(made)
@@ -84,21 +90,22 @@ def model(shape: Shape, tokenizer: Tokenizer, *, classes: int = 2, seed: int = 0
     writer: Any = _seq2seq(shape, tokenizer)
     plain_attention(writer)
     for part in (writer.get_encoder(), writer.get_decoder()):
-        _begin_as_waves(part.embed_positions)
+        begin_as_waves(part.embed_positions)
     _tie_positions(writer, tokenizer)
     return writer
 
 
-def _begin_as_waves(places: Any) -> None:
+def begin_as_waves(places: Any) -> None:
     """Begins half the dimensions of learned positions as sines and cosines (Vaswani et al. 2017).
 
     Neighbours are then a rotation apart at every place, so that what lies next to what (the digits
     of an amount) is learned once instead of at each position; the other half tells places apart.
     """
     count, width = places.weight.shape
+    offset = getattr(places, "offset", 0)
     half = width // 4 * 2
     with torch.no_grad():
-        size = 2**0.5 * places.weight[places.offset :].std()
+        size = 2**0.5 * places.weight[offset:].std()
         waves = torch.logspace(math.log2(2), math.log2(_LONGEST_WAVE), half // 2, base=2)
         turns = torch.arange(count)[:, None] * (2 * math.pi / waves)
         places.weight[:, :half] = size * torch.cat([turns.sin(), turns.cos()], 1)
@@ -132,7 +139,8 @@ def plain_attention(model: Any) -> None:
         model.set_attn_implementation("eager")
 
 
-def _encoder(shape: Shape, tokenizer: Tokenizer) -> BertModel:
+def encoder(shape: Shape, tokenizer: Tokenizer) -> BertModel:
+    """An untrained encoder of BERT form."""
     bert: Any = BertConfig
     config = bert(
         vocab_size=len(tokenizer),

@@ -9,11 +9,13 @@ from torch import nn
 
 from raydistill.errors import AnswerError, SetupError
 from raydistill.frame import Frame, scratch
+from raydistill.slots import Slots, slots_of
 from raydistill.student.decoder import DecoderLearner
 from raydistill.student.examples import Examples
 from raydistill.student.fit import Learner
 from raydistill.student.folder import ClassificationLearner, ExtractionLearner
 from raydistill.student.lora import LoraConfig, adapted, loading
+from raydistill.student.pointer import PointingLearner, untrained
 from raydistill.student.pretrained import add_tokens, base, instructed, pretrained
 from raydistill.student.shape import Kind, Shape, model
 from raydistill.target import Target
@@ -25,12 +27,16 @@ _FAITHFUL = 0.98  # share of answers that a tokenizer must write and read back u
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A student before its first step; `target` is None for a classifier."""
+    """A student before its first step.
+
+    `target` is None for a classifier, `slots` for all but a pointer student.
+    """
 
     model: nn.Module
     tokenizer: Tokenizer
     frame: Frame
     target: Target | None
+    slots: Slots | None = None
 
 
 def start(
@@ -56,23 +62,35 @@ def start(
                 todo="set student.base=, or lora.rank=0",
             )
         frame = scratch(shape.kind.value)
-        made = model(shape, tokenizer, classes=classes, seed=seed)
-        return Start(
-            made, tokenizer, frame, _target(shape, task, tokenizer, frame, target, positions)
-        )
+        written = _target(shape, task, tokenizer, frame, target, positions)
+        slots = _slots(shape, written)
+        if slots is not None:
+            made = untrained(shape, tokenizer, slots, seed=seed)
+        else:
+            made = model(shape, tokenizer, classes=classes, seed=seed)
+        return Start(made, tokenizer, frame, written, slots)
     config, tokenizer, frame = base(shape)
     if shape.prompt:
         frame = instructed(frame, tokenizer, task.instruction)
     written = _target(shape, task, tokenizer, frame, target, shape.max_input)
-    added = written.tokens() if written else []
+    slots = _slots(shape, written)
+    added = written.tokens() if written and not slots else []
+    if lora.rank and (slots or not written):
+        raise SetupError(
+            f"train.lora.rank={lora.rank} for a student of kind {shape.kind.value}",
+            expected="a student that writes its answers",
+            todo="set lora.rank=0",
+        )
     made: Any = pretrained(
-        shape, config, tokenizer, added, seed=seed, classes=classes, **loading(lora)
+        shape, config, tokenizer, added, seed=seed, classes=classes, slots=slots, **loading(lora)
     )
     if lora.rank:
-        if shape.kind is Kind.encoder:
-            raise SetupError("train.lora for a skip classifier", todo="set lora.rank=0")
         made = adapted(made, lora, add_tokens(made, tokenizer, added))
-    return Start(made, tokenizer, frame, written)
+    return Start(made, tokenizer, frame, written, slots)
+
+
+def _slots(shape: Shape, target: Target | None) -> Slots | None:
+    return slots_of(target, shape.records) if target and shape.kind is Kind.pointer else None
 
 
 def _target(
@@ -105,6 +123,8 @@ def learner(begun: Start, examples: Examples, *, pack: int = 0, shift: float = 0
             expected="a decoder",
             todo="set fit.pack=0",
         )
+    if begun.slots is not None:
+        return PointingLearner(begun.model, examples, tokenizer, begun.slots, frame)
     if frame.kind == Kind.encoder.value:
         return ClassificationLearner(begun.model, examples, tokenizer, pad=frame.pad)
     return ExtractionLearner(begun.model, examples, tokenizer, pad=frame.pad, shift=shift)
@@ -117,7 +137,7 @@ def refuse_unfaithful(
 
     A T5 vocabulary, for one, has no braces: JSON comes back from it as unknown tokens.
     """
-    if begun.target is None or not rows:
+    if begun.target is None or begun.slots is not None or not rows:
         return
     tokenizer, kept = begun.tokenizer, []
     for text, json in rows:

@@ -1,0 +1,138 @@
+"""Readers: quantised encoders with heads of their own: the skip classifier, the pointer student."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from raydistill.engine import Encoder, Floats, Generated, Rows
+from raydistill.errors import SetupError
+from raydistill.frame import Frame, card_of
+from raydistill.slots import slots_of
+from raydistill.target import Target
+from raydistill.tokenizer import Encoded
+
+# What lies beside a sentence in its batch changes its figures in their last bits. A score as near
+# as this to the threshold, or a choice won by less (in log-probability), is read again alone.
+_NEAR = 0.05
+_TIE = 0.02
+
+
+class SkipScorer:
+    """An int8 skip classifier: token ids to the probability that a sentence holds an event."""
+
+    def __init__(self, folder: Path, *, threads: int, max_input: int, threshold: float) -> None:
+        self.threshold = threshold
+        self.encoder = Encoder(folder, threads=threads, max_input=max_input)
+        head = load_file(str(folder / "head.safetensors"))
+        self.weight: Floats = head["weight"]
+        self.bias: Floats = head["bias"]
+
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart; the first is nothing."""
+        return len(self.bias)
+
+    def __call__(self, ids: Sequence[Sequence[int]]) -> Floats:
+        """Probabilities (sentences,) of token ids; long sentences are cut to fit.
+
+        On which side of the threshold a sentence lies does not depend on those beside it.
+        """
+        rows = self.encoder.framed(ids)
+        out = np.zeros(len(rows), np.float32)
+
+        def scored(batch: Rows, hidden: Floats, sizes: NDArray[np.int32]) -> None:
+            out[batch] = self._shares(hidden, sizes)[:, 1:].sum(1)
+
+        self.encoder.read(rows, self.encoder.batches(rows), scored)
+        near = np.flatnonzero(np.abs(out - self.threshold) < _NEAR) if len(rows) > 1 else []
+        self.encoder.read(rows, [np.array([row]) for row in near], scored)
+        return out
+
+    def shares(self, ids: Sequence[Sequence[int]]) -> Floats:
+        """Probabilities (sentences, classes) of token ids, each sentence read by itself."""
+        rows = self.encoder.framed(ids)
+        out = np.zeros((len(rows), self.classes), np.float32)
+
+        def shared(batch: Rows, hidden: Floats, sizes: NDArray[np.int32]) -> None:
+            out[batch] = self._shares(hidden, sizes)
+
+        self.encoder.read(rows, [np.array([at]) for at in range(len(rows))], shared)
+        return out
+
+    def _shares(self, hidden: Floats, sizes: NDArray[np.int32]) -> Floats:
+        mask = (np.arange(hidden.shape[1]) < sizes[:, None]).astype(np.float32)
+        mean = np.einsum("rtw,rt->rw", hidden, mask) / sizes[:, None]
+        return _softmax(mean @ self.weight.T + self.bias)
+
+
+class Pointers:
+    """An int8 pointer student: sentences to output tokens, in one pass and in numpy."""
+
+    def __init__(self, folder: Path, target: Target, *, threads: int, max_input: int) -> None:
+        self.encoder = Encoder(folder, threads=threads, max_input=max_input)
+        self.weights: dict[str, Floats] = load_file(str(folder / "head.safetensors"))
+        self.slots = slots_of(target, card_of(folder)["shape"]["records"])
+        found = len(self.weights["head_classes.bias"])
+        if found != self.slots.classes:
+            raise SetupError(
+                f"{folder} chooses among {found} classes",
+                expected=f"{self.slots.classes}, those of the task",
+                todo="train it on this dataset, and publish again",
+            )
+
+    def __call__(self, sources: Sequence[Encoded], frame: Frame | None = None) -> list[Generated]:
+        """The output of each sentence, in order, whatever sentences stand beside it."""
+        rows = self.encoder.framed([one.ids for one in sources])
+        out: list[Generated | None] = [None] * len(rows)
+        margins = np.full(len(rows), np.inf)
+
+        def pointed(batch: Rows, hidden: Floats, sizes: NDArray[np.int32]) -> None:
+            classes, points = self._logits(hidden, sizes)
+            points = points[..., len(self.encoder.before) :]
+            for at, row in enumerate(batch.tolist()):
+                said = self.slots.answer(classes[at], points[at], sources[row].source)
+                out[row], margins[row] = Generated(said.tokens, said.score), said.margin
+
+        self.encoder.read(rows, self.encoder.batches(rows), pointed)
+        ties = np.flatnonzero(margins < _TIE) if len(rows) > 1 else []
+        self.encoder.read(rows, [np.array([row]) for row in ties], pointed)
+        return [one for one in out if one is not None]
+
+    def alternatives(
+        self, sources: Sequence[Encoded], count: int, frame: Frame | None = None
+    ) -> list[list[Generated]]:
+        """Its one output of each sentence: choices made together have no second best."""
+        return [[one] for one in self(sources, frame)]
+
+    def _logits(self, hidden: Floats, sizes: NDArray[np.int32]) -> tuple[Floats, Floats]:
+        """The master's sums: classes (rows, places, n) and points (rows, places, n, tokens)."""
+        rows, tokens, width = hidden.shape
+        look = self._linear("head_slots", hidden)
+        look[np.arange(tokens) >= sizes[:, None]] = -np.inf
+        read = _softmax(look.swapaxes(1, 2)) @ hidden
+        read = self._norm(read + _gelu(self._linear("mix", read)))
+        asked = self._linear("queries", read).reshape(rows, -1, width)
+        points = asked @ hidden.swapaxes(1, 2) / np.float32(width**0.5)
+        shape = (rows, self.slots.count, self.slots.points, tokens)
+        return self._linear("head_classes", read), points.reshape(shape)
+
+    def _linear(self, name: str, values: Floats) -> Floats:
+        return values @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+
+    def _norm(self, values: Floats) -> Floats:
+        centred = values - values.mean(-1, keepdims=True)
+        scale = np.sqrt((centred**2).mean(-1, keepdims=True) + np.float32(1e-5))
+        return centred / scale * self.weights["norm.weight"] + self.weights["norm.bias"]
+
+
+def _softmax(logits: Floats) -> Floats:
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
+
+
+def _gelu(values: Floats) -> Floats:
+    inner = np.float32((2 / np.pi) ** 0.5) * (values + np.float32(0.044715) * values**3)
+    return np.float32(0.5) * values * (1 + np.tanh(inner))

@@ -192,14 +192,16 @@ class Encoder:
         import ctranslate2
 
         self.model = _open(ctranslate2.Encoder, folder, threads)
-        frame, tokenizer = of_folder(folder), Tokenizer.load(folder)
-        self.threads, self.limit = threads, max_input - frame.width
-        self.pad = tokenizer.id(frame.pad)
-        self.before, self.after = tokenizer.ids(frame.before), tokenizer.ids(frame.after)
+        self.frame, self.tokenizer = of_folder(folder), Tokenizer.load(folder)
+        self.threads, self.max_input = threads, max_input
+        self.pad = self.tokenizer.id(self.frame.pad)
 
-    def framed(self, ids: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Sentences as they are read: long ones cut, each in its frame."""
-        return [[*self.before, *row[: self.limit], *self.after] for row in ids]
+    def framed(self, ids: Sequence[Sequence[int]], frame: Frame | None = None) -> list[list[int]]:
+        """Sentences as they are read: long ones cut, each in its frame or that of a task."""
+        frame = frame or self.frame
+        before, after = self.tokenizer.ids(frame.before), self.tokenizer.ids(frame.after)
+        limit = self.max_input - frame.width
+        return [[*before, *row[:limit], *after] for row in ids]
 
     def batches(self, rows: Sequence[Sequence[int]]) -> list[Rows]:
         """The numbers of rows that are best read together: sorted by length, cut by tokens."""

@@ -1,5 +1,6 @@
 """Readers: quantised encoders with heads of their own: the skip classifier, the pointer student."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.numpy import load_file
 from raydistill.engine import Encoder, Floats, Generated, Rows
 from raydistill.errors import SetupError
 from raydistill.frame import Frame, card_of
-from raydistill.slots import slots_of
+from raydistill.slots import Offset, Slots, slots_of
 from raydistill.target import Target
 from raydistill.tokenizer import Encoded
 
@@ -71,29 +72,41 @@ class SkipScorer:
 class Pointers:
     """An int8 pointer student: sentences to output tokens, in one pass and in numpy."""
 
-    def __init__(self, folder: Path, target: Target, *, threads: int, max_input: int) -> None:
+    def __init__(self, folder: Path, *, threads: int, max_input: int) -> None:
+        self.folder, self.shape = folder, card_of(folder)["shape"]
         self.encoder = Encoder(folder, threads=threads, max_input=max_input)
         self.weights: dict[str, Floats] = load_file(str(folder / "head.safetensors"))
-        self.slots = slots_of(target, card_of(folder)["shape"]["records"])
-        found = len(self.weights["head_classes.bias"])
-        if found != self.slots.classes:
+        self.slots: Slots | None = None
+
+    def asked(self, task: str, target: Target) -> "Pointers":
+        """The same student for one of its tasks. Raises SetupError where it has none like it."""
+        begin = self.shape["places"].get(task)
+        other = copy.copy(self)
+        if begin is not None:
+            other.slots = slots_of(target, self.shape["records"], Offset(**begin))
+        classes = len(self.weights["head_classes.bias"])
+        if other.slots is None or other.slots.end.classes > classes:
             raise SetupError(
-                f"{folder} chooses among {found} classes",
-                expected=f"{self.slots.classes}, those of the task",
+                f"{self.folder} answers {', '.join(self.shape['places'])}, {classes} classes",
+                expected=f"the task {task} of its dataset",
                 todo="train it on this dataset, and publish again",
             )
+        return other
 
     def __call__(self, sources: Sequence[Encoded], frame: Frame | None = None) -> list[Generated]:
         """The output of each sentence, in order, whatever sentences stand beside it."""
-        rows = self.encoder.framed([one.ids for one in sources])
+        rows = self.encoder.framed([one.ids for one in sources], frame)
+        slots = self.slots
+        if slots is None:
+            raise RuntimeError("asked for no task")
         out: list[Generated | None] = [None] * len(rows)
         margins = np.full(len(rows), np.inf)
 
         def pointed(batch: Rows, hidden: Floats, sizes: NDArray[np.int32]) -> None:
             classes, points = self._logits(hidden, sizes)
-            points = points[..., len(self.encoder.before) :]
+            points = points[..., len(self.encoder.frame.before) :]
             for at, row in enumerate(batch.tolist()):
-                said = self.slots.answer(classes[at], points[at], sources[row].source)
+                said = slots.answer(classes[at], points[at], sources[row].source)
                 out[row], margins[row] = Generated(said.tokens, said.score), said.margin
 
         self.encoder.read(rows, self.encoder.batches(rows), pointed)
@@ -116,8 +129,8 @@ class Pointers:
         read = self._norm(read + _gelu(self._linear("mix", read)))
         asked = self._linear("queries", read).reshape(rows, -1, width)
         points = asked @ hidden.swapaxes(1, 2) / np.float32(width**0.5)
-        shape = (rows, self.slots.count, self.slots.points, tokens)
-        return self._linear("head_classes", read), points.reshape(shape)
+        points = points.reshape(rows, read.shape[1], -1, tokens)
+        return self._linear("head_classes", read), points
 
     def _linear(self, name: str, values: Floats) -> Floats:
         return values @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]

@@ -6,7 +6,7 @@ words of the sentence. Places are read as the compact target's own tokens, so pa
 errors are those of every other student. What can only be spelled is not taught, and not answered.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +21,14 @@ Floats = NDArray[np.float32]
 IGNORE = -100
 _POINTED = "<pointed>"
 _LONGEST = 64  # tokens of a span
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """Where classes and pointers of a place begin or end."""
+
+    classes: int
+    points: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +47,25 @@ class Head:
 class Slots:
     """Places for `count` records of a task's fields, as labels and from logits.
 
-    A place is `classes` logits (present or not, then every field's) and `points` pointers; its
-    labels are `width` numbers: present, a class a field, a token a pointer.
+    A place has logits from class number `begin.classes` up to `end.classes` (present or not, then
+    every field's) and pointers from `begin.points` up to `end.points`: a student of several tasks
+    has theirs one behind another. Its labels are `width` numbers: present, a class a field, a token
+    a pointer.
     """
 
-    def __init__(self, target: Compact, count: int) -> None:
+    def __init__(self, target: Compact, count: int, begin: "Offset | None" = None) -> None:
         if count < 1:
             raise SetupError(f"student.records={count}", expected="at least 1")
-        self.count, self.positions = count, target.positions
-        self.classes, self.points = 2, 0
+        self.count, self.begin = count, begin or Offset(0, 0)
         self.heads: list[Head] = []
+        classes, points = self.begin.classes + 2, self.begin.points
         for field in target.fields:
             pointing = isinstance(field, Span | Date | Number)
             tokens = [NULL] * field.nullable + target.singles(field) + [_POINTED] * pointing
-            self.heads.append(
-                Head(field, tuple(tokens), self.classes, self.points if pointing else -1)
-            )
-            self.classes += len(tokens)
-            self.points += 2 * pointing
-        self.width = 1 + len(self.heads) + self.points
+            self.heads.append(Head(field, tuple(tokens), classes, points if pointing else -1))
+            classes, points = classes + len(tokens), points + 2 * pointing
+        self.end = Offset(classes, points)
+        self.width = 1 + len(self.heads) + points - self.begin.points
 
     def labels(self, tokens: Sequence[str]) -> list[int]:
         """The labels of an answer's tokens; IGNORE where there is nothing to learn from."""
@@ -70,11 +78,11 @@ class Slots:
                 self._label(_Walk(records[slot]), out, at + 1)
         return out
 
-    def untaught(self, labels: NDArray[np.int32]) -> float:
+    def untaught(self, labels: Sequence[Sequence[int]]) -> float:
         """The share of values that can only be spelled, in labels of many answers."""
-        places = labels.reshape(-1, self.width)
+        places = np.array(labels).reshape(-1, self.width)
         values = places[places[:, 0] == 1, 1 : 1 + len(self.heads)]
-        return float((values == IGNORE).mean()) if len(values) else 0.0
+        return float((values == IGNORE).mean()) if values.size else 0.0
 
     def _label(self, walk: "_Walk", out: list[int], at: int) -> None:
         for number, head in enumerate(self.heads):
@@ -82,7 +90,8 @@ class Slots:
             if len(value) == 2 and head.point >= 0 and value[0].startswith("<p"):
                 out[at + number] = len(head.tokens) - 1
                 for side in (0, 1):
-                    out[at + len(self.heads) + head.point + side] = int(value[side][2:-1])
+                    pointer = len(self.heads) + head.point - self.begin.points + side
+                    out[at + pointer] = int(value[side][2:-1])
             elif len(value) == 1 and value[0] in head.tokens:
                 out[at + number] = head.tokens.index(value[0])
 
@@ -91,7 +100,7 @@ class Slots:
         tokens)."""
         out = Chosen([], 0.0, np.inf)
         for slot in range(self.count):
-            there = _shares(classes[slot, :2])
+            there = _shares(classes[slot, self.begin.classes : self.begin.classes + 2])
             present = bool(there[1] > there[0])
             out.add([NEXT] if present and out.tokens else [], there)
             if not present:
@@ -121,7 +130,7 @@ class Chosen:
             self.margin = min(self.margin, best - float(np.partition(shares, -2)[-2]))
 
 
-def slots_of(target: Target, count: int) -> Slots:
+def slots_of(target: Target, count: int, begin: Offset | None = None) -> Slots:
     """The places of a target's answers: `count`, or one where its task has one record.
 
     Raises SetupError for a target without classes and pointers.
@@ -134,7 +143,17 @@ def slots_of(target: Target, count: int) -> Slots:
             expected="target=compact: it chooses and points, and spells nothing",
             todo="set target=compact, or another student=",
         )
-    return Slots(target, count)
+    return Slots(target, count, begin)
+
+
+def in_turn(targets: Mapping[str, Target], count: int) -> dict[str, Slots]:
+    """The places of several tasks, by name, one behind another."""
+    out: dict[str, Slots] = {}
+    end = None
+    for name, target in targets.items():
+        out[name] = slots_of(target, count, end)
+        end = out[name].end
+    return out
 
 
 def _records(tokens: Sequence[str]) -> list[list[str]]:

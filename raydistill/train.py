@@ -145,7 +145,7 @@ def _teach(config: Config, workers: Workers, report: Report, resume: Path | None
 def _begun(config: Config, data: Dataset) -> Start:
     return start(
         config.student,
-        data.task,
+        data.tasks,
         data.tokenizer(),
         target=config.target,
         positions=int(data.manifest.get("positions", config.student.max_input)),
@@ -194,10 +194,7 @@ def _announce(begun: Start, examples: Examples) -> None:
     trained = sum(one.numel() for one in parameters if one.requires_grad)
     part = "" if trained == size else f", {trained / 1e6:.1f} M of them trained"
     print(f"train: {size / 1e6:.1f} M parameters{part}, {len(examples):,} examples", flush=True)
-    if begun.slots is not None:
-        share = begun.slots.untaught(examples.labels.values)
-        print(f"train: {share:.1%} of values can only be spelled and are not taught", flush=True)
-    elif begun.target is not None:
+    if begun.target is not None and begun.places is None:
         print(f"train: loss on answers; {examples.masked:.0%} of tokens are masked", flush=True)
 
 
@@ -213,6 +210,7 @@ def _save(config: Config, data: Dataset, begun: Start, examples: Examples) -> No
         "specialists": config.specialists,
     }
     size = {**asdict(shape), "kind": shape.kind.value, "frame": begun.frame.spec()}
+    size["places"] = {name: asdict(one.begin) for name, one in (begun.places or {}).items()}
     spec = data.task.spec()
     one = Card(shape.kind.value, config.target, spec, size, training, data.fingerprint)
     save(Path(config.out), begun.model, begun.tokenizer, one)
@@ -233,6 +231,7 @@ def _agreement(config: Config, data: Dataset, begun: Start) -> float:
             kind=config.target,
             size=config.student,
             rows=config.fit.validate_rows,
+            places=begun.places,
         )
     rows = data.table("val")
     keep = np.asarray(rows["keep"])
@@ -247,7 +246,8 @@ def _agreement(config: Config, data: Dataset, begun: Start) -> float:
     # A validation costs what it may: answers longer than a few events are wrong here anyway.
     size = replace(config.student, max_output=min(config.student.max_output, 160))
     encoded = begun.tokenizer.encode(texts)
-    asked = writer(begun.model, begun.tokenizer, begun.frame, size, begun.target)
+    slots = begun.places[data.task.name] if begun.places else None
+    asked = writer(begun.model, begun.tokenizer, begun.frame, size, slots)
     written = asked.tokens(encoded)
     hits = [
         decoded(begun.target, tokens, one.source) == data.task.parse(answer, text)
@@ -288,8 +288,8 @@ def _examples(config: Config, data: Dataset, begun: Start, *, tell: bool) -> Exa
     refuse_unfaithful(begun, data.task, list(pairs), config.target)
     made: dict[str, Any] = {"max_input": shape.max_input, "frame": begun.frame}
     what = (lessons.rows, data.task, begun.target)
-    if begun.slots is not None:
-        examples = pointing(*what, begun.slots, begun.tokenizer, **made)
+    if begun.places is not None:
+        examples = pointing(*what, begun.tokenizer, places=begun.places, **made)
     else:
         examples = extraction(*what, begun.tokenizer, max_output=shape.max_output, **made)
     todo = "student.max_input or student.max_output, or max_dropped"
@@ -299,9 +299,9 @@ def _examples(config: Config, data: Dataset, begun: Start, *, tell: bool) -> Exa
 
 def _mixture(config: Config, data: Dataset, begun: Start) -> Examples:
     """The examples of several tasks, each as often as `weights` says."""
-    if begun.target is None or begun.slots is not None:
+    if begun.target is None:
         raise SetupError(
-            f"a student of kind {config.student.kind.value} for a dataset with several tasks",
+            "a classifier of a dataset with several tasks",
             expected="student=seq2seq_s or another that writes answers",
             todo="set student=",
         )
@@ -312,6 +312,7 @@ def _mixture(config: Config, data: Dataset, begun: Start) -> Examples:
         kind=config.target,
         weights=config.weights,
         size=config.student,
+        places=begun.places,
         seed=config.fit.seed,
     )
     todo = "student.max_input or student.max_output, or max_dropped"

@@ -67,7 +67,7 @@ def test_an_adapted_student_is_its_base_but_for_adapters_and_the_targets_tokens(
 
 def _untrained(tiny: Tiny, base: str) -> dict[str, torch.Tensor]:
     shape = Shape(kind=Kind.decoder, base=base, max_input=160, max_output=32)
-    begun = start(shape, tiny.dataset.task, tiny.dataset.tokenizer(), target="compact",
+    begun = start(shape, tiny.dataset.tasks, tiny.dataset.tokenizer(), target="compact",
                   positions=96, seed=0)  # fmt: skip
     return begun.model.state_dict()
 
@@ -85,7 +85,7 @@ def test_adapters_saved_and_put_on_a_fresh_base_are_the_student(tiny: Tiny, tmp_
     base = _base(tiny, tmp_path / "base", "qwen2")
     config = _config(tiny, base, tmp_path / "student")
     begun = start(
-        config.student, tiny.dataset.task, tiny.dataset.tokenizer(), target="compact",
+        config.student, tiny.dataset.tasks, tiny.dataset.tokenizer(), target="compact",
         positions=96, seed=0, lora=config.lora,
     )  # fmt: skip
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_adapters_saved_and_put_on_a_fresh_base_are_the_student(tiny: Tiny, tmp_
                 parameter += 0.01
     here = merged(begun.model, tmp_path / "adapter").state_dict()
     begun = start(
-        config.student, tiny.dataset.task, tiny.dataset.tokenizer(), target="compact",
+        config.student, tiny.dataset.tasks, tiny.dataset.tokenizer(), target="compact",
         positions=96, seed=0, lora=config.lora,
     )  # fmt: skip
     fresh = on_fresh_base(begun.model, tmp_path / "adapter").merge_and_unload().state_dict()

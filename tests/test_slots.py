@@ -37,8 +37,8 @@ SLOTS = slots_of(TARGET, 3)
 
 def _logits(labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Logits of a student that is sure of these labels."""
-    classes = np.zeros((SLOTS.count, SLOTS.classes), np.float32)
-    points = np.zeros((SLOTS.count, SLOTS.points, len(SOURCE.offsets)), np.float32)
+    classes = np.zeros((SLOTS.count, SLOTS.end.classes), np.float32)
+    points = np.zeros((SLOTS.count, SLOTS.end.points, len(SOURCE.offsets)), np.float32)
     for slot, row in enumerate(np.array(labels).reshape(SLOTS.count, -1)):
         if row[0] != IGNORE:
             classes[slot, row[0]] = 20
@@ -80,8 +80,8 @@ def test_an_answer_survives_its_labels(records):
 @given(st.integers(0, 2**32 - 1))
 def test_any_logits_are_an_answer_or_its_error(seed):
     draw = np.random.default_rng(seed)
-    classes = draw.normal(size=(SLOTS.count, SLOTS.classes)).astype(np.float32)
-    points = draw.normal(size=(SLOTS.count, SLOTS.points, 40)).astype(np.float32)
+    classes = draw.normal(size=(SLOTS.count, SLOTS.end.classes)).astype(np.float32)
+    points = draw.normal(size=(SLOTS.count, SLOTS.end.points, 40)).astype(np.float32)
     chosen = SLOTS.answer(classes, points, SOURCE)
     assert isinstance(decoded(TARGET, chosen.tokens, SOURCE), Answer | AnswerError)
     assert chosen.score <= 0 <= chosen.margin

@@ -98,7 +98,7 @@ def _row(root: Path, data: Dataset, plan: Plan, seconds: int, threads: int) -> d
     row: dict[str, Any] = {
         "student": plan.name,
         "target": plan.target,
-        "parameters": sum(p.numel() for p in master.writer.model.parameters()),
+        "parameters": sum(p.numel() for p in master.model.parameters()),
         "mib": (quantised / "model.bin").stat().st_size / 2**20,
         "train_steps": steps,
         "output_tokens": float(np.mean([len(answer.tokens) for answer in made])),

@@ -28,7 +28,7 @@ def run(root: Path, *, steps: int = 6, threads: int = 2) -> dict[str, Any]:
         shape = config.student
         shape.max_input = min(shape.max_input, int(data.manifest["positions"]))
         begun = start(
-            shape, data.task, data.tokenizer(), target="compact", positions=shape.max_input, seed=0
+            shape, data.tasks, data.tokenizer(), target="compact", positions=shape.max_input, seed=0
         )
         some = data.table("train").slice(0, 6000)
         if begun.target is None:

@@ -10,8 +10,10 @@ from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
 from raydistill.frame import Frame
 from raydistill.questions.asking import asking, mark, rows_of, target_of
+from raydistill.slots import Slots
 from raydistill.student.examples import Examples, Ragged, extraction
-from raydistill.student.masters import Writer
+from raydistill.student.masters import writer
+from raydistill.student.pointer import pointing
 from raydistill.student.shape import Shape
 from raydistill.target import decoded
 from raydistill.task import Task
@@ -46,6 +48,7 @@ def examples(
     kind: str,
     weights: Mapping[str, float],
     size: Shape,
+    places: Mapping[str, Slots] | None,
     seed: int,
 ) -> Examples:
     """The training rows of every task of a mixture, each as often as its weight says (once)."""
@@ -61,17 +64,12 @@ def examples(
                 todo="set student=questions_s",
             )
         rows = repeated(rows_of(table, task), weights.get(task.name, 1.0), seed=seed)
-        parts.append(
-            extraction(
-                rows,
-                task,
-                target_of(task, kind, tokenizer, asked, size.max_input),
-                tokenizer,
-                max_input=size.max_input,
-                max_output=size.max_output,
-                frame=asked,
-            )
-        )
+        what = (rows, task, target_of(task, kind, tokenizer, asked, size.max_input), tokenizer)
+        how: dict[str, Any] = {"max_input": size.max_input, "frame": asked}
+        if places is not None:
+            parts.append(pointing(*what, places=places, **how))
+        else:
+            parts.append(extraction(*what, max_output=size.max_output, **how))
         print(f"train: {task.name}, {len(parts[-1]):,} examples", flush=True)
     return joined(parts)
 
@@ -99,6 +97,7 @@ def agreement(
     *,
     kind: str,
     size: Shape,
+    places: Mapping[str, Slots] | None,
     rows: int,
 ) -> float:
     """The mean over tasks of the share of validation texts whose whole answer is the teacher's."""
@@ -111,7 +110,8 @@ def agreement(
         asked = asking(frame, task)
         target = target_of(task, kind, tokenizer, asked, size.max_input)
         encoded = tokenizer.encode(some["text"].to_pylist())
-        written = Writer(model, tokenizer, asked, size).tokens(encoded)
+        slots = places[task.name] if places else None
+        written = writer(model, tokenizer, asked, size, slots).tokens(encoded)
         hits = [
             decoded(target, tokens, one.source) == task.parse(answer, one.source.text)
             for tokens, one, answer in zip(

@@ -13,7 +13,7 @@ from raydistill.questions.answering import stages
 from raydistill.questions.asking import asking, rows_of, target_of
 from raydistill.release import Release
 from raydistill.student.folder import card
-from raydistill.student.masters import Extractor, Writer
+from raydistill.student.masters import Extractor, places_of, writer
 from raydistill.target import decoded
 
 
@@ -89,14 +89,15 @@ def _parity(
         some: pa.Table = rows_of(table, task).slice(0, most // len(data.tasks))
         texts = some["text"].to_pylist()
         frame = asking(master.card.frame, task)
-        writer = Writer(master.writer.model, master.tokenizer, frame, master.shape)
         target = target_of(
             task, master.card.target, master.tokenizer, frame, master.shape.max_input
         )
+        slots = places_of(master.card, task, target)
+        asked = writer(master.model, master.tokenizer, frame, master.shape, slots)
         encoded = master.tokenizer.encode(texts)
         wanted = [
             decoded(target, tokens, one.source)
-            for tokens, one in zip(writer.tokens(encoded), encoded, strict=True)
+            for tokens, one in zip(asked.tokens(encoded), encoded, strict=True)
         ]
         said = quantised[task.name].answers(texts)
         wrong = sum(a.differs(b) for a, b in zip(said, wanted, strict=True))

@@ -67,14 +67,14 @@ class Extract:
         self.calibration = calibration
         self.tokenizer = Tokenizer.load(folder)
         self.kind, self.max_input, self.frame = target, max_input, of_folder(folder)
-        self._ask(task, self.frame)
         self.generator: engine.Generator | Pointers
         if self.frame.kind == POINTER:
-            self.generator = Pointers(folder, self.target, threads=threads, max_input=max_input)
+            self.generator = Pointers(folder, threads=threads, max_input=max_input)
         else:
             self.generator = engine.Generator(
                 folder, threads=threads, max_input=max_input, max_output=max_output
             )
+        self._ask(task, self.frame)
 
     def _ask(self, task: Task, frame: Frame) -> None:
         self.task, self.frame, self.limit = task, frame, self.max_input - frame.width
@@ -84,6 +84,8 @@ class Extract:
             spell=self.tokenizer.spell,
             unspell=self.tokenizer.unspell,
         )
+        if isinstance(self.generator, Pointers):
+            self.generator = self.generator.asked(task.name, self.target)
 
     def asking(self, task: Task, frame: Frame) -> "Extract":
         """A stage for another task of the same student, which shares this one's engine."""

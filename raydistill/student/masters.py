@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, BertModel
 from raydistill.answer import Answer
 from raydistill.errors import AnswerError
 from raydistill.frame import DECODER, POINTER, Frame
-from raydistill.slots import slots_of
+from raydistill.slots import Offset, Slots, slots_of
 from raydistill.student.examples import padded
 from raydistill.student.folder import Card, card, shape
-from raydistill.student.pointer import Pointed, Pointer
+from raydistill.student.pointer import Pointed, loaded
 from raydistill.student.shape import Classifier, Shape, no_bars
 from raydistill.target import Target, decoded
 from raydistill.task import Task, task
@@ -92,9 +92,10 @@ class Extractor:
         )
         torch.set_num_threads(threads)
         no_bars()
-        model = _pointer(folder, self) if frame.kind == POINTER else _writer(folder, frame)
-        model = model.to(torch.device(device)).eval()
-        self.writer = writer(model, self.tokenizer, frame, self.shape, self.target)
+        model = loaded(folder) if frame.kind == POINTER else _writer(folder, frame)
+        self.model = model.to(torch.device(device)).eval()
+        slots = places_of(self.card, self.task, self.target)
+        self.writer = writer(self.model, self.tokenizer, frame, self.shape, slots)
 
     def tokens(self, sources: Sequence[Encoded], *, batch: int = 64) -> list[list[str]]:
         """The output tokens of each sentence, in order."""
@@ -110,24 +111,24 @@ class Extractor:
 
 
 def writer(
-    model: Any, tokenizer: Tokenizer, frame: Frame, size: Shape, target: Target
+    model: Any, tokenizer: Tokenizer, frame: Frame, size: Shape, slots: Slots | None
 ) -> Writer | Pointed:
-    """What turns sentences into this student's output tokens."""
-    if frame.kind == POINTER:
-        return Pointed(model, tokenizer, frame, slots_of(target, size.records), size.max_input)
+    """What turns sentences into this student's output tokens; `slots` of a pointer student."""
+    if slots is not None:
+        return Pointed(model, tokenizer, frame, slots, size.max_input)
     return Writer(model, tokenizer, frame, size)
+
+
+def places_of(card: Card, task: Task, target: Target) -> Slots | None:
+    """Where a pointer student has its places for one of its tasks; None for other students."""
+    if card.kind != POINTER:
+        return None
+    return slots_of(target, card.shape["records"], Offset(**card.shape["places"][task.name]))
 
 
 def _writer(folder: Path, frame: Frame) -> Any:
     kind = AutoModelForCausalLM if frame.kind == DECODER else AutoModelForSeq2SeqLM
     return kind.from_pretrained(folder, dtype=torch.float32)
-
-
-def _pointer(folder: Path, master: Extractor) -> Pointer:
-    slots = slots_of(master.target, master.shape.records)
-    model = Pointer(BertModel.from_pretrained(folder), slots)
-    model.load_state_dict(load_file(folder / "head.safetensors"), strict=False)
-    return model
 
 
 class Scorer:

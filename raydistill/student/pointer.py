@@ -5,16 +5,18 @@ gives a class for every field and the pointers of those that stand in the senten
 al. 2015 point). There is no decoder: an answer costs what reading its sentence costs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import BertModel
 
 from raydistill.frame import Frame
-from raydistill.slots import IGNORE, Slots
+from raydistill.slots import IGNORE, Offset, Slots
 from raydistill.student.examples import Examples, Ragged, answer_of
 from raydistill.student.shape import Shape, begin_as_waves, encoder, plain_attention
 from raydistill.target import Target
@@ -25,20 +27,23 @@ _FAR = -1e4  # the logit of what is not there
 
 
 class Pointer(nn.Module):
-    """An encoder and the heads of `slots`; the engine does the same sums in numpy."""
+    """An encoder and heads for `count` places with so many classes and points (`end`).
 
-    def __init__(self, encoder: BertModel, slots: Slots) -> None:
+    The engine does the same sums in numpy.
+    """
+
+    def __init__(self, encoder: BertModel, count: int, end: Offset) -> None:
         super().__init__()
         plain_attention(encoder)
-        self.encoder, self.count, self.points = encoder, slots.count, slots.points
+        self.encoder, self.count, self.points = encoder, count, end.points
         pooler: Any = encoder.pooler
         pooler.requires_grad_(False)  # kept for the converter, used by nothing
         width: int = encoder.config.hidden_size
-        self.head_slots = nn.Linear(width, slots.count)
+        self.head_slots = nn.Linear(width, count)
         self.mix = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
-        self.head_classes = nn.Linear(width, slots.classes)
-        self.queries = nn.Linear(width, slots.points * width)
+        self.head_classes = nn.Linear(width, end.classes)
+        self.queries = nn.Linear(width, end.points * width)
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -57,25 +62,47 @@ class Pointer(nn.Module):
         return self.head_classes(read).float(), points
 
 
-def untrained(shape: Shape, tokenizer: Tokenizer, slots: Slots, *, seed: int) -> Pointer:
+def untrained(
+    shape: Shape, tokenizer: Tokenizer, places: Mapping[str, Slots], *, seed: int
+) -> Pointer:
     """A pointer student from scratch, the same one for the same seed."""
     torch.manual_seed(seed)
     made = encoder(shape, tokenizer)
     begin_as_waves(made.embeddings.position_embeddings)
-    return Pointer(made, slots)
+    return headed(made, places)
+
+
+def headed(encoder: BertModel, places: Mapping[str, Slots]) -> Pointer:
+    """An encoder with untrained heads for the places of every task."""
+    slots = list(places.values())
+    return Pointer(encoder, max(one.count for one in slots), slots[-1].end)
+
+
+def loaded(folder: Path) -> Pointer:
+    """The pointer student of a student folder."""
+    weights = load_file(folder / "head.safetensors")
+    count, classes = len(weights["head_slots.bias"]), len(weights["head_classes.bias"])
+    points = len(weights["queries.bias"]) // len(weights["norm.bias"])
+    model = Pointer(BertModel.from_pretrained(folder), count, Offset(classes, points))
+    model.load_state_dict(weights, strict=False)
+    return model
 
 
 def pointing(
     rows: Any,
     task: Task,
     target: Target,
-    slots: Slots,
     tokenizer: Tokenizer,
     *,
+    places: Mapping[str, Slots],
     max_input: int,
     frame: Frame,
 ) -> Examples:
-    """Framed sentences and the labels of their answers' places. Rows too long are dropped."""
+    """Framed sentences, and the number of the task with the labels of its answers' places.
+
+    Rows too long are dropped.
+    """
+    slots, number = places[task.name], list(places).index(task.name)
     before, after = tokenizer.ids(frame.before), tokenizer.ids(frame.after)
     inputs: list[list[int]] = []
     labels: list[list[int]] = []
@@ -89,33 +116,57 @@ def pointing(
             said = answer_of(task, answer, one.source.text)
             inputs.append([*before, *one.ids, *after])
             labels.append(slots.labels(target.encode(said, one.source)))
-    return Examples(Ragged.of(inputs), Ragged.of(labels), dropped)
+    untaught = slots.untaught(labels)
+    print(f"train: {untaught:.1%} of values can only be spelled and are not taught", flush=True)
+    numbered = Ragged.of([[number, *one] for one in labels])
+    return Examples(Ragged.of(inputs), numbered, dropped)
 
 
 class PointingLearner:
     """Teaches a pointer student the labels of each sentence's places."""
 
     def __init__(
-        self, model: nn.Module, examples: Examples, tokenizer: Tokenizer, slots: Slots, frame: Frame
+        self,
+        model: nn.Module,
+        examples: Examples,
+        tokenizer: Tokenizer,
+        places: Mapping[str, Slots],
+        frame: Frame,
     ) -> None:
-        self.model, self.examples, self.slots = model, examples, slots
+        self.model, self.examples, self.places = model, examples, list(places.values())
         self.pad, self.first = tokenizer.id(frame.pad), len(frame.before)
 
     def loss(self, model: nn.Module, rows: Any, device: torch.device) -> tuple[torch.Tensor, int]:
         """Mean cross-entropy over what the rows' labels say, and the rows' tokens."""
         inputs = torch.from_numpy(self.examples.inputs.batch(rows, self.pad)).to(device)
-        labels = np.stack([self.examples.labels[row] for row in rows]).astype(np.int64)
-        said = torch.from_numpy(labels).to(device).reshape(len(rows), self.slots.count, -1)
+        labels = [self.examples.labels[row].astype(np.int64) for row in rows]
         mask = inputs != self.pad
         classes, points = model(input_ids=inputs, attention_mask=mask.long())
-        terms = [_entropy(classes[..., :2], said[..., 0])]
-        for at, head in enumerate(self.slots.heads):
+        terms: list[torch.Tensor] = []
+        for number, slots in enumerate(self.places):
+            own = [at for at, one in enumerate(labels) if one[0] == number]
+            if own:
+                said = torch.from_numpy(np.stack([labels[at][1:] for at in own])).to(device)
+                some = slice(None) if len(own) == len(rows) else own
+                terms += self._terms(slots, classes[some], points[some], said)
+        return torch.stack(terms).sum() / len(rows), int(mask.sum())
+
+    def _terms(
+        self, slots: Slots, classes: torch.Tensor, points: torch.Tensor, labels: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """The summed cross-entropies of rows of one task."""
+        said = labels.reshape(len(labels), slots.count, -1)
+        classes, points = classes[:, : slots.count], points[:, : slots.count]
+        first = slots.begin.classes
+        terms = [_entropy(classes[..., first : first + 2], said[..., 0])]
+        for at, head in enumerate(slots.heads):
             part = classes[..., head.start : head.start + len(head.tokens)]
             terms.append(_entropy(part, said[..., 1 + at]))
-        places = said[..., 1 + len(self.slots.heads) :]
-        places = torch.where(places == IGNORE, IGNORE, places + self.first)
-        terms.append(_entropy(points, places))
-        return torch.stack(terms).sum() / len(rows), int(mask.sum())
+        if slots.end.points > slots.begin.points:
+            places = said[..., 1 + len(slots.heads) :]
+            places = torch.where(places == IGNORE, IGNORE, places + self.first)
+            terms.append(_entropy(points[:, :, slots.begin.points : slots.end.points], places))
+        return terms
 
 
 def _entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

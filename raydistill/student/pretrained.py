@@ -4,7 +4,7 @@ Encoders (BERT form), causal models and sequence-to-sequence ones; safetensors o
 theirs is run. What CTranslate2 cannot convert is refused before any training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from transformers import (
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, SEQ2SEQ, Frame
 from raydistill.slots import Slots
-from raydistill.student.pointer import Pointer
+from raydistill.student.pointer import headed
 from raydistill.student.shape import Classifier, Kind, Shape, no_bars, plain_attention
 from raydistill.tokenizer import Tokenizer
 
@@ -114,20 +114,20 @@ def pretrained(
     *,
     seed: int,
     classes: int = 2,
-    slots: Slots | None = None,
+    places: Mapping[str, Slots] | None = None,
     **load: Any,
 ) -> nn.Module:
     """The base's model with `added` tokens in its tokenizer and at the end of its embeddings.
 
-    A classifier has `classes`, a pointer student `slots`.
+    A classifier has `classes`, a pointer student `places`.
     """
     torch.manual_seed(seed)
     no_bars()
     _export_fields(config)
     if shape.kind is Kind.encoder:
         return Classifier(_weights(BertModel, shape, config, load), classes)
-    if slots is not None:
-        return Pointer(_weights(BertModel, shape, config, load), slots)
+    if places is not None:
+        return headed(_weights(BertModel, shape, config, load), places)
     kind = AutoModelForCausalLM if shape.kind is Kind.decoder else AutoModelForSeq2SeqLM
     model = _weights(kind, shape, config, load)
     plain_attention(model)

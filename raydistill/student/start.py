@@ -1,6 +1,6 @@
 """Start: what a run begins with: the untrained or pretrained student, its tokenizer and frame."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from raydistill.errors import AnswerError, SetupError
 from raydistill.frame import Frame, scratch
-from raydistill.slots import Slots, slots_of
+from raydistill.slots import Slots, in_turn
 from raydistill.student.decoder import DecoderLearner
 from raydistill.student.examples import Examples
 from raydistill.student.fit import Learner
@@ -29,19 +29,19 @@ _FAITHFUL = 0.98  # share of answers that a tokenizer must write and read back u
 class Start:
     """A student before its first step.
 
-    `target` is None for a classifier, `slots` for all but a pointer student.
+    `target` is None for a classifier, `places` (by task) for all but a pointer student.
     """
 
     model: nn.Module
     tokenizer: Tokenizer
     frame: Frame
     target: Target | None
-    slots: Slots | None = None
+    places: dict[str, Slots] | None = None
 
 
 def start(
     shape: Shape,
-    task: Task,
+    tasks: Sequence[Task],
     tokenizer: Tokenizer,
     *,
     target: str,
@@ -52,9 +52,11 @@ def start(
 ) -> Start:
     """The student of `shape`; one from scratch takes the dataset's `tokenizer` and `positions`.
 
-    `classes` is how many a classifier tells apart.
+    `classes` is how many a classifier tells apart. A student that writes takes all tasks alike, in
+    the target of the first; a pointer student has places for each.
     """
     lora = lora or LoraConfig()
+
     if not shape.base:
         if lora.rank:
             raise SetupError(
@@ -62,48 +64,53 @@ def start(
                 todo="set student.base=, or lora.rank=0",
             )
         frame = scratch(shape.kind.value)
-        written = _target(shape, task, tokenizer, frame, target, positions)
-        slots = _slots(shape, written)
-        if slots is not None:
-            made = untrained(shape, tokenizer, slots, seed=seed)
+        targets = _targets(shape, tasks, tokenizer, frame, target, positions)
+        places = _places(shape, targets)
+        if places is not None:
+            made = untrained(shape, tokenizer, places, seed=seed)
         else:
             made = model(shape, tokenizer, classes=classes, seed=seed)
-        return Start(made, tokenizer, frame, written, slots)
+        return Start(made, tokenizer, frame, targets.get(tasks[0].name), places)
     config, tokenizer, frame = base(shape)
     if shape.prompt:
-        frame = instructed(frame, tokenizer, task.instruction)
-    written = _target(shape, task, tokenizer, frame, target, shape.max_input)
-    slots = _slots(shape, written)
-    added = written.tokens() if written and not slots else []
-    if lora.rank and (slots or not written):
+        frame = instructed(frame, tokenizer, tasks[0].instruction)
+    targets = _targets(shape, tasks, tokenizer, frame, target, shape.max_input)
+    first, places = targets.get(tasks[0].name), _places(shape, targets)
+    added = first.tokens() if first and not places else []
+    if lora.rank and (places or not first):
         raise SetupError(
             f"train.lora.rank={lora.rank} for a student of kind {shape.kind.value}",
             expected="a student that writes its answers",
             todo="set lora.rank=0",
         )
     made: Any = pretrained(
-        shape, config, tokenizer, added, seed=seed, classes=classes, slots=slots, **loading(lora)
+        shape, config, tokenizer, added, seed=seed, classes=classes, places=places, **loading(lora)
     )
     if lora.rank:
         made = adapted(made, lora, add_tokens(made, tokenizer, added))
-    return Start(made, tokenizer, frame, written, slots)
+    return Start(made, tokenizer, frame, first, places)
 
 
-def _slots(shape: Shape, target: Target | None) -> Slots | None:
-    return slots_of(target, shape.records) if target and shape.kind is Kind.pointer else None
-
-
-def _target(
-    shape: Shape, task: Task, tokenizer: Tokenizer, frame: Frame, kind: str, positions: int
-) -> Target | None:
+def _targets(
+    shape: Shape,
+    tasks: Sequence[Task],
+    tokenizer: Tokenizer,
+    frame: Frame,
+    kind: str,
+    positions: int,
+) -> dict[str, Target]:
+    """How the answers of each task are written; nothing where the student is a classifier."""
     if shape.kind is Kind.encoder:
-        return None
-    return task.target(
-        kind,
-        positions=positions if frame.positions is None else frame.positions,
-        spell=tokenizer.spell,
-        unspell=tokenizer.unspell,
-    )
+        return {}
+    at = positions if frame.positions is None else frame.positions
+    spell, unspell = tokenizer.spell, tokenizer.unspell
+    return {
+        task.name: task.target(kind, positions=at, spell=spell, unspell=unspell) for task in tasks
+    }
+
+
+def _places(shape: Shape, targets: Mapping[str, Target]) -> dict[str, Slots] | None:
+    return in_turn(targets, shape.records) if shape.kind is Kind.pointer else None
 
 
 def learner(begun: Start, examples: Examples, *, pack: int = 0, shift: float = 0.0) -> Learner:
@@ -123,8 +130,8 @@ def learner(begun: Start, examples: Examples, *, pack: int = 0, shift: float = 0
             expected="a decoder",
             todo="set fit.pack=0",
         )
-    if begun.slots is not None:
-        return PointingLearner(begun.model, examples, tokenizer, begun.slots, frame)
+    if begun.places is not None:
+        return PointingLearner(begun.model, examples, tokenizer, begun.places, frame)
     if frame.kind == Kind.encoder.value:
         return ClassificationLearner(begun.model, examples, tokenizer, pad=frame.pad)
     return ExtractionLearner(begun.model, examples, tokenizer, pad=frame.pad, shift=shift)
@@ -137,7 +144,7 @@ def refuse_unfaithful(
 
     A T5 vocabulary, for one, has no braces: JSON comes back from it as unknown tokens.
     """
-    if begun.target is None or begun.slots is not None or not rows:
+    if begun.target is None or begun.places is not None or not rows:
         return
     tokenizer, kept = begun.tokenizer, []
     for text, json in rows:

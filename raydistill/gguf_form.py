@@ -210,12 +210,13 @@ class GgufGenerator:
             verbose=False,
         )
 
-    def __call__(self, sources: Sequence[Encoded]) -> list[Generated]:
-        """The output of each sentence, in order."""
-        return [Generated(self._answer(one), 0.0) for one in sources]
+    def __call__(self, sources: Sequence[Encoded], frame: Frame | None = None) -> list[Generated]:
+        """The output of each sentence, in order; `frame` is that of one of several tasks."""
+        return [Generated(self._answer(one, frame or self.frame), 0.0) for one in sources]
 
-    def _answer(self, one: Encoded) -> list[str]:
-        prompt = self.tokenizer.ids(self.frame.tokens(one.tokens[: self.limit]))
+    def _answer(self, one: Encoded, frame: Frame) -> list[str]:
+        limit = self.limit + self.frame.width - frame.width
+        prompt = self.tokenizer.ids(frame.tokens(one.tokens[:limit]))
         end = self.tokenizer.id(self.frame.end)
         out: list[str] = []
         for id in self.llama.generate(prompt, temp=0.0, top_k=1, repeat_penalty=1.0):

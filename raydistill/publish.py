@@ -5,6 +5,7 @@ validation records.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from raydistill.stages.prefilter import Prefilter
 from raydistill.stages.routed import ROUTE, extractor
 from raydistill.stages.skip import Skip
 from raydistill.student.folder import Card, card
+from raydistill.student.masters import Extractor
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,13 +87,9 @@ def run(config: Config) -> Release:
     extra |= {"only": list(only)} if only else {}
     extra |= {"specialists": students.values} if students.values else {}
     measured = _formats(config, data, students)
+    quantisation = _chosen(config, measured)
     thresholds = {"skip": float(skip.training["threshold"])}
     thresholds |= {ROUTE: float(skip.training[ROUTE])} if students.values else {}
-    quantisation = config.quantisation
-    if quantisation == AUTO:
-        quantisation = formats.fastest(measured, config.parity).format
-        print(f"quantisation: {quantisation}, the fastest that passes")
-
     shapes = {"skip": skip.shape, **students.shapes}
 
     def fill(folder: Path) -> dict[str, Any]:
@@ -163,18 +161,18 @@ def run(config: Config) -> Release:
 
 def _mixture(config: Config, data: Dataset) -> Release:
     """The release of a student of several tasks: without prefilter and skip."""
+    measured: list[formats.Row] = []
     if config.formats:
-        raise SetupError(
-            f"quantisation={config.quantisation}, formats={config.formats} for several tasks",
-            expected="one format",
-            todo="set quantisation=int8 or another, and formats=[]",
-        )
+        rows = config.parity_rows // len(data.tasks)
+        some = publishing.samples(data, Path(config.extractor), rows, threads=config.threads)
+        measured = _beside(config, some)
     return publishing.publish(
         data,
         Path(config.extractor),
         Path(config.out),
         label=config.label,
-        quantisation=config.quantisation,
+        quantisation=_chosen(config, measured),
+        formats=formats.spec(measured),
         parity=config.parity,
         parity_rows=config.parity_rows,
         threads=config.threads,
@@ -219,22 +217,34 @@ def _formats(config: Config, data: Dataset, students: Students) -> list[formats.
             expected="one format",
             todo="set quantisation=int8 or another, and formats=[]",
         )
-    student, out = Path(config.extractor), Path(config.out)
     rows = data.table("val").slice(0, config.parity_rows)
-    texts, answers = rows["text"].to_pylist(), rows["answer"].to_pylist()
-    some = formats.sample(student, data.task, texts, answers, threads=config.threads)
-    beside = out.with_name(f"{out.name}.formats")
+    master = Extractor(Path(config.extractor), threads=config.threads)
+    some = formats.sample(master, rows["text"].to_pylist(), rows["answer"].to_pylist())
+    return _beside(config, [some])
+
+
+def _beside(config: Config, some: Sequence[formats.Sample]) -> list[formats.Row]:
+    """The formats asked for, measured over every task's sample; their files beside the release."""
+    student, out = Path(config.extractor), Path(config.out)
     made = formats.table(
         student,
-        students.cards["extractor"],
-        data.task,
+        card(student),
         some,
         config.formats,
-        beside,
+        out.with_name(f"{out.name}.formats"),
         threads=config.threads,
     )
     print(formats.printed(made, config.parity))
     return made
+
+
+def _chosen(config: Config, measured: Sequence[formats.Row]) -> str:
+    """The quantisation that is asked for; of `auto` the fastest that passes."""
+    if config.quantisation != AUTO:
+        return config.quantisation
+    found = formats.fastest(measured, config.parity).format
+    print(f"quantisation: {found}, the fastest that passes")
+    return found
 
 
 def _parity(rows: pa.Table, said: list[Said], master: Answers) -> dict[str, Any]:

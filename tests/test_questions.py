@@ -194,7 +194,29 @@ def test_the_student_learns_to_tell_its_tasks_apart(released, built):
     for task in QUESTIONS:
         texts = rows_of(built.table("train"), task)["text"].to_pylist()[:30]
         wrong = sum(isinstance(one, AnswerError) for one in answerer(task.name, texts))
-        assert wrong <= 20, task.name
+        assert wrong <= 5, task.name
+
+
+def test_a_student_that_writes_takes_a_mixture_too(built, tmp_path):
+    overrides = ["student=seq2seq_s", f"dataset={built.folder}", f"out={tmp_path / 'student'}",
+                 "workers=0", "threads=1", "fit.steps=4", "fit.batch_tokens=1500", "fit.shift=0",
+                 "student.width=32", "student.layers=1", "student.heads=2", "fit.bf16=false",
+                 "student.max_input=96", "student.max_output=64", "fit.validate_every=4",
+                 "fit.validate_rows=8"]  # fmt: skip
+    train.run(compose("train", train.Config, overrides))
+    release = publish.run(
+        publish.Config(
+            dataset=str(built.folder), skip="", extractor=str(tmp_path / "student"),
+            label="written", out=str(tmp_path / "release"), parity=1.0, parity_rows=20, threads=1,
+            quantisation="auto", formats=["int8", "float32"],
+        )
+    )  # fmt: skip
+    said = Answerer(release, threads=1)("query_dates", ["[2019-07-04] Sales in 2018?"])
+    assert isinstance(said[0], Answer | AnswerError)
+    rows = {row["format"]: row for row in release.manifest.metrics["formats"]}
+    assert list(rows) == ["int8", "float32"]
+    assert rows["float32"]["master"] == 1.0
+    assert release.manifest.quantisation in rows
 
 
 def test_evaluate_reports_each_task_beside_its_base(released, built, tmp_path):

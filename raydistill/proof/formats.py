@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from raydistill import engine, gguf_form
 from raydistill.answer import Answer
 from raydistill.engine import Generated
 from raydistill.errors import AnswerError, SetupError
+from raydistill.frame import Frame
 from raydistill.stages.extract import Extract
 from raydistill.student.folder import Card
 from raydistill.student.masters import Extractor
@@ -21,6 +23,7 @@ from raydistill.tokenizer import Encoded
 SAFETENSORS = "safetensors"
 FORMATS = (*engine.QUANTISATIONS, *gguf_form.FORMATS, SAFETENSORS)
 Answers = Sequence[Answer | AnswerError]
+Asked = tuple[Task, Frame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Sentences with the teacher's answers and the master's, and how fast the master gave them."""
+    """One task's sentences with the teacher's answers and the master's, and how fast those were.
 
+    `asked` is the master as it is asked for this task, `frame` what stands around its sentences.
+    """
+
+    asked: Extractor
+    frame: Frame
     texts: list[str]
     teacher: Answers
     master: Answers
@@ -53,28 +61,41 @@ class Sample:
 
 
 def sample(
-    student: Path, task: Task, texts: list[str], answers: list[str], *, threads: int
+    master: Extractor, texts: list[str], answers: list[str], *, asked: Asked | None = None
 ) -> Sample:
-    """The sample of these sentences; the master answers them here."""
+    """The sample of these sentences; the master answers them here.
+
+    `asked` is the task and frame of a student of several tasks.
+    """
+    task, frame = asked or (master.task, master.card.frame)
+    master = master.asking(task, frame)
     teacher = [task.parse(answer, text) for answer, text in zip(answers, texts, strict=True)]
-    master = Extractor(student, threads=threads)
     began = time.perf_counter()
     said = master.answers(texts)
     seconds = time.perf_counter() - began
-    return Sample(texts=texts, teacher=teacher, master=said, master_seconds=seconds)
+    return Sample(
+        asked=master,
+        frame=frame,
+        texts=texts,
+        teacher=teacher,
+        master=said,
+        master_seconds=seconds,
+    )
 
 
 def table(
     student: Path,
     card: Card,
-    task: Task,
-    some: Sample,
+    some: Sequence[Sample],
     formats: Sequence[str],
     out: Path,
     *,
     threads: int,
 ) -> list[Row]:
-    """A row for each of `formats`; their files stay in folders of their names below `out`."""
+    """A row for each of `formats`, over every task's sample.
+
+    Their files stay in folders of their names below `out`.
+    """
     unknown = [one for one in formats if one not in FORMATS]
     if unknown:
         raise SetupError(
@@ -82,11 +103,11 @@ def table(
             expected=" | ".join(FORMATS),
             todo="correct formats=",
         )
-    return [_row(student, card, task, some, one, out / one, threads) for one in formats]
+    return [_row(student, card, some, one, out / one, threads) for one in formats]
 
 
 def _row(
-    student: Path, card: Card, task: Task, some: Sample, form: str, folder: Path, threads: int
+    student: Path, card: Card, some: Sequence[Sample], form: str, folder: Path, threads: int
 ) -> Row:
     size: dict[str, Any] = {
         "threads": threads,
@@ -95,25 +116,29 @@ def _row(
     }
     if form == SAFETENSORS:
         _copied(student, folder)
-        seconds = some.master_seconds
-        return _compared(form, folder, some, some.master, seconds)
+        seconds = sum(one.master_seconds for one in some)
+        return _compared(form, folder, some, [one.master for one in some], seconds)
     if form in gguf_form.FORMATS:
         file = gguf_form.write(student, folder, form)
         try:
             generator = gguf_form.GgufGenerator(folder, **size)
         except SetupError as problem:
             return Row(form, file.stat().st_size / 2**20, note=problem.found)
-        stage = Extractor(student, threads=threads)
 
-        def asked(texts: list[str]) -> Answers:
-            encoded = stage.tokenizer.encode(texts)
-            return _decoded(stage, encoded, generator(encoded))
+        def asked(one: Sample, texts: list[str]) -> Answers:
+            encoded = one.asked.tokenizer.encode(texts)
+            return _decoded(one.asked, encoded, generator(encoded, one.frame))
 
         return _timed(form, folder, some, asked)
     engine.convert(student, folder, quantisation=form)
-    extract = Extract(folder, task, target=card.target, **size)
+    extract = Extract(folder, some[0].asked.task, target=card.target, **size)
     extract.tries = 1  # as the master
-    return _timed(form, folder, some, lambda texts: [one.answer for one in extract.answers(texts)])
+    stages = {one.asked.task.name: extract.asking(one.asked.task, one.frame) for one in some}
+
+    def said(one: Sample, texts: list[str]) -> Answers:
+        return [said.answer for said in stages[one.asked.task.name].answers(texts)]
+
+    return _timed(form, folder, some, said)
 
 
 def _decoded(master: Extractor, encoded: list[Encoded], made: list[Generated]) -> Answers:
@@ -121,21 +146,29 @@ def _decoded(master: Extractor, encoded: list[Encoded], made: list[Generated]) -
     return [decoded(master.target, said.tokens, one.source) for one, said in pairs]
 
 
-def _timed(form: str, folder: Path, some: Sample, asked: Callable[[list[str]], Answers]) -> Row:
-    asked(some.texts[:8])
+def _timed(
+    form: str,
+    folder: Path,
+    some: Sequence[Sample],
+    asked: Callable[[Sample, list[str]], Answers],
+) -> Row:
+    asked(some[0], some[0].texts[:8])
     began = time.perf_counter()
-    said = asked(some.texts)
+    said = [asked(one, one.texts) for one in some]
     return _compared(form, folder, some, said, time.perf_counter() - began)
 
 
-def _compared(form: str, folder: Path, some: Sample, said: Answers, seconds: float) -> Row:
+def _compared(
+    form: str, folder: Path, some: Sequence[Sample], answers: Sequence[Answers], seconds: float
+) -> Row:
+    said = list(chain.from_iterable(answers))
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return Row(
         form,
         size / 2**20,
         len(said) / max(1e-9, seconds),
-        _same(said, some.master),
-        _same(said, some.teacher),
+        _same(said, list(chain.from_iterable(one.master for one in some))),
+        _same(said, list(chain.from_iterable(one.teacher for one in some))),
     )
 
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 from raydistill import engine, release
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
+from raydistill.proof.formats import Sample, sample
 from raydistill.questions.answering import stages
-from raydistill.questions.asking import asking, rows_of, target_of
+from raydistill.questions.asking import asking, rows_of
 from raydistill.release import Release
 from raydistill.student.folder import card
-from raydistill.student.masters import Extractor, places_of, writer
-from raydistill.target import decoded
+from raydistill.student.masters import Extractor
 
 
 def publish(
@@ -24,13 +24,14 @@ def publish(
     *,
     label: str,
     quantisation: str,
+    formats: list[dict[str, Any]],
     parity: float,
     parity_rows: int,
     threads: int,
     licence: str,
     extra: dict[str, Any],
 ) -> Release:
-    """The release of a student that answers all tasks of `data`.
+    """The release of a student that answers all tasks of `data`; `formats` is told in its manifest.
 
     Refused where more than `parity` of its validation answers are not its master's.
     """
@@ -54,7 +55,7 @@ def publish(
                 expected=f"at most {parity:.2%}",
                 todo="set quantisation=int8_float32, int16 or float32, or train longer",
             )
-        return {"parity": compared}
+        return {"parity": compared, "formats": formats}
 
     made = release.write(
         out,
@@ -77,6 +78,17 @@ def publish(
     return made
 
 
+def samples(data: Dataset, student: Path, rows: int, *, threads: int) -> list[Sample]:
+    """The first `rows` of every task in validation, answered by the master, to measure formats."""
+    table, master = data.table("val"), Extractor(student, threads=threads)
+    out: list[Sample] = []
+    for task in data.tasks:
+        some: pa.Table = rows_of(table, task).slice(0, rows)
+        texts, answers = some["text"].to_pylist(), some["answer"].to_pylist()
+        out.append(sample(master, texts, answers, asked=(task, asking(master.card.frame, task))))
+    return out
+
+
 def _parity(
     data: Dataset, student: Path, folder: Path, shape: dict[str, Any], most: int, threads: int
 ) -> dict[str, Any]:
@@ -88,17 +100,7 @@ def _parity(
     for task in data.tasks:
         some: pa.Table = rows_of(table, task).slice(0, most // len(data.tasks))
         texts = some["text"].to_pylist()
-        frame = asking(master.card.frame, task)
-        target = target_of(
-            task, master.card.target, master.tokenizer, frame, master.shape.max_input
-        )
-        slots = places_of(master.card, task, target)
-        asked = writer(master.model, master.tokenizer, frame, master.shape, slots)
-        encoded = master.tokenizer.encode(texts)
-        wanted = [
-            decoded(target, tokens, one.source)
-            for tokens, one in zip(asked.tokens(encoded), encoded, strict=True)
-        ]
+        wanted = master.asking(task, asking(master.card.frame, task)).answers(texts)
         said = quantised[task.name].answers(texts)
         wrong = sum(a.differs(b) for a, b in zip(said, wanted, strict=True))
         by_task[task.name] = wrong / max(1, len(texts))

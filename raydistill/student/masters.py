@@ -3,6 +3,7 @@
 Slow and exact: quantised students are measured against them, and training is validated by them.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,22 +81,31 @@ class Extractor:
 
     def __init__(self, folder: Path, *, threads: int = 1, device: str = "cpu") -> None:
         self.card: Card = card(folder)
-        self.task: Task = task(self.card.task)
         self.shape = shape(self.card)
         self.tokenizer = Tokenizer.load(folder)
+        torch.set_num_threads(threads)
+        no_bars()
         frame = self.card.frame
-        self.target: Target = self.task.target(
+        model = loaded(folder) if frame.kind == POINTER else _writer(folder, frame)
+        self.model = model.to(torch.device(device)).eval()
+        self._ask(task(self.card.task), frame)
+
+    def _ask(self, one: Task, frame: Frame) -> None:
+        self.task = one
+        self.target: Target = one.target(
             self.card.target,
             positions=self.shape.max_input if frame.positions is None else frame.positions,
             spell=self.tokenizer.spell,
             unspell=self.tokenizer.unspell,
         )
-        torch.set_num_threads(threads)
-        no_bars()
-        model = loaded(folder) if frame.kind == POINTER else _writer(folder, frame)
-        self.model = model.to(torch.device(device)).eval()
-        slots = places_of(self.card, self.task, self.target)
+        slots = _places(self.card, one, self.target)
         self.writer = writer(self.model, self.tokenizer, frame, self.shape, slots)
+
+    def asking(self, one: Task, frame: Frame) -> "Extractor":
+        """The same student for another of its tasks."""
+        other = copy.copy(self)
+        other._ask(one, frame)
+        return other
 
     def tokens(self, sources: Sequence[Encoded], *, batch: int = 64) -> list[list[str]]:
         """The output tokens of each sentence, in order."""
@@ -119,7 +129,7 @@ def writer(
     return Writer(model, tokenizer, frame, size)
 
 
-def places_of(card: Card, task: Task, target: Target) -> Slots | None:
+def _places(card: Card, task: Task, target: Target) -> Slots | None:
     """Where a pointer student has its places for one of its tasks; None for other students."""
     if card.kind != POINTER:
         return None

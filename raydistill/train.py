@@ -7,32 +7,23 @@ command.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 from raydistill import dataset, progress
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
-from raydistill.lessons.taught import taught
 from raydistill.on_ray import trainer
-from raydistill.questions import mixture
-from raydistill.specialists import Specialists
-from raydistill.student.examples import Examples, classification, extraction
+from raydistill.student.examples import Examples
 from raydistill.student.fit import FitConfig, Report, Workers, fit
 from raydistill.student.folder import STUDENT, Card, card, save
 from raydistill.student.lora import LoraConfig
-from raydistill.student.masters import Scorer, writer
-from raydistill.student.pointer import pointing
 from raydistill.student.shape import Kind, Shape
-from raydistill.student.start import Start, learner, refuse_unfaithful, start
+from raydistill.student.start import Start, learner, start
 from raydistill.student.thresholds import thresholds
 from raydistill.student.watch import Watch
-from raydistill.target import decoded
+from raydistill.teaching import agreement, classes_of, examples_of, specialists
 
 
 @dataclass(kw_only=True, slots=True)
@@ -74,7 +65,7 @@ class Config:
 def run(config: Config) -> Path:
     """Trains the student of `config`; gives its folder."""
     data = dataset.open_(Path(config.dataset).absolute(), only=config.only)
-    _specialists(config, data)
+    specialists(config, data)
     config.dataset, config.out = str(data.folder), str(Path(config.out).absolute())
     digest = _digest(config, data)
     out = Path(config.out)
@@ -132,11 +123,11 @@ def _teach(config: Config, workers: Workers, report: Report, resume: Path | None
     torch.set_num_threads(config.threads)
     data = dataset.open_(Path(config.dataset), only=config.only)
     begun = _begun(config, data)
-    examples = _examples(config, data, begun, tell=workers.rank == 0)
+    examples = examples_of(config, data, begun, tell=workers.rank == 0)
     if workers.rank == 0:
         _announce(begun, examples)
     teaches = learner(begun, examples, pack=config.fit.pack, shift=config.fit.shift)
-    check = partial(_agreement, config, data, begun) if config.fit.validate_every else None
+    check = partial(agreement, config, data, begun) if config.fit.validate_every else None
     fit(teaches, config.fit, workers=workers, report=report, resume=resume, validate=check)
     if workers.rank == 0:
         _save(config, data, begun, examples)
@@ -155,34 +146,12 @@ def _begun(config: Config, data: Dataset) -> Start:
     )
 
 
-def _specialists(config: Config, data: Dataset) -> Specialists | None:
-    """Whom the classifier is to tell apart. Raises SetupError on what cannot be."""
-    if not config.specialists:
-        return None
-    if config.student.kind is not Kind.encoder or config.only or data.others:
-        what = "several tasks" if data.others else "only=" if config.only else "an extractor"
-        raise SetupError(
-            f"specialists= with {what}",
-            expected="a skip classifier of one task's whole dataset: student=skip_s or another",
-            todo="set specialists= for the classifier, only= for each of its extractors",
-        )
-    return Specialists.of(data.task, config.specialists)
-
-
-def _classes(config: Config, data: Dataset, rows: pa.Table) -> list[list[int]] | None:
-    """The classes of these rows, None where there are but two: nothing and something."""
-    parts = _specialists(config, data)
-    if parts is None:
-        return None
-    return [parts.classes(data.task.parse(one)) for one in rows["answer"].to_pylist()]
-
-
 def step_seconds(config: Config) -> float:
     """Seconds of one step of this student on this machine; nothing is written."""
     marks: list[float] = []
     data = dataset.open_(Path(config.dataset), only=config.only)
     begun = _begun(config, data)
-    examples = _examples(config, data, begun, tell=False)
+    examples = examples_of(config, data, begun, tell=False)
     teaches = learner(begun, examples, pack=config.fit.pack, shift=config.fit.shift)
     fit(teaches, config.fit, report=lambda line, _: marks.append(line.seconds))
     return (marks[-1] - marks[0]) / (len(marks) - 1)
@@ -194,7 +163,10 @@ def _announce(begun: Start, examples: Examples) -> None:
     trained = sum(one.numel() for one in parameters if one.requires_grad)
     part = "" if trained == size else f", {trained / 1e6:.1f} M of them trained"
     print(f"train: {size / 1e6:.1f} M parameters{part}, {len(examples):,} examples", flush=True)
-    if begun.target is not None and begun.places is None:
+    if begun.places is not None:
+        share = f"{examples.untaught:.1%}"
+        print(f"train: {share} of values can only be spelled and are not taught", flush=True)
+    elif begun.target is not None:
         print(f"train: loss on answers; {examples.masked:.0%} of tokens are masked", flush=True)
 
 
@@ -216,120 +188,6 @@ def _save(config: Config, data: Dataset, begun: Start, examples: Examples) -> No
     save(Path(config.out), begun.model, begun.tokenizer, one)
 
 
-def _agreement(config: Config, data: Dataset, begun: Start) -> float:
-    """How far the student as it stands agrees with the teacher on a sample of validation, 0..1.
-
-    For an extractor the share of sentences, as many with an event as without, whose whole answer is
-    the teacher's; for a classifier the mean of its accuracy on either.
-    """
-    if data.others:
-        return mixture.agreement(
-            data,
-            begun.model,
-            begun.tokenizer,
-            begun.frame,
-            kind=config.target,
-            size=config.student,
-            rows=config.fit.validate_rows,
-            places=begun.places,
-        )
-    rows = data.table("val")
-    keep = np.asarray(rows["keep"])
-    half = max(1, config.fit.validate_rows // 2)
-    some = np.sort(np.concatenate([np.flatnonzero(keep)[:half], np.flatnonzero(~keep)[:half]]))
-    rows, keep = rows.take(pa.array(some)), keep[some]
-    texts = rows["text"].to_pylist()
-    if begun.target is None:
-        scorer = Scorer(begun.model, begun.tokenizer, begun.frame, config.student)
-        right = (np.array(scorer.scores(texts)) >= 0.5) == keep
-        return float(np.mean([right[keep == one].mean() for one in np.unique(keep)]))
-    # A validation costs what it may: answers longer than a few events are wrong here anyway.
-    size = replace(config.student, max_output=min(config.student.max_output, 160))
-    encoded = begun.tokenizer.encode(texts)
-    slots = begun.places[data.task.name] if begun.places else None
-    asked = writer(begun.model, begun.tokenizer, begun.frame, size, slots)
-    written = asked.tokens(encoded)
-    hits = [
-        decoded(begun.target, tokens, one.source) == data.task.parse(answer, text)
-        for tokens, one, answer, text in zip(
-            written, encoded, rows["answer"].to_pylist(), texts, strict=True
-        )
-    ]
-    return float(np.mean(hits))
-
-
-def _examples(config: Config, data: Dataset, begun: Start, *, tell: bool) -> Examples:
-    shape = config.student
-    if data.others:
-        return _mixture(config, data, begun)
-    if begun.target is None:
-        rows = data.table("train")
-        _classes(config, data, data.table("val"))  # whose types want an owner, too
-        examples = classification(
-            rows,
-            begun.tokenizer,
-            max_input=shape.max_input,
-            frame=begun.frame,
-            classes=_classes(config, data, rows),
-        )
-        _refuse(examples.cut, len(rows), config.max_cut, "cut", "student.max_input, or max_cut")
-        return examples
-    lessons = taught(
-        data,
-        negatives=config.negatives,
-        copies=config.invented,
-        joined=config.joined,
-        seed=config.fit.seed,
-    )
-    if tell:
-        print(f"train: {lessons.told()}", flush=True)
-    first = lessons.rows.slice(0, 200)
-    pairs = zip(first["text"].to_pylist(), first["answer"].to_pylist(), strict=True)
-    refuse_unfaithful(begun, data.task, list(pairs), config.target)
-    made: dict[str, Any] = {"max_input": shape.max_input, "frame": begun.frame}
-    what = (lessons.rows, data.task, begun.target)
-    if begun.places is not None:
-        examples = pointing(*what, begun.tokenizer, places=begun.places, **made)
-    else:
-        examples = extraction(*what, begun.tokenizer, max_output=shape.max_output, **made)
-    todo = "student.max_input or student.max_output, or max_dropped"
-    _refuse(examples.dropped, len(lessons.rows), config.max_dropped, "dropped", todo)
-    return examples
-
-
-def _mixture(config: Config, data: Dataset, begun: Start) -> Examples:
-    """The examples of several tasks, each as often as `weights` says."""
-    if begun.target is None:
-        raise SetupError(
-            "a classifier of a dataset with several tasks",
-            expected="student=seq2seq_s or another that writes answers",
-            todo="set student=",
-        )
-    examples = mixture.examples(
-        data,
-        begun.tokenizer,
-        begun.frame,
-        kind=config.target,
-        weights=config.weights,
-        size=config.student,
-        places=begun.places,
-        seed=config.fit.seed,
-    )
-    todo = "student.max_input or student.max_output, or max_dropped"
-    rows = len(examples) + examples.dropped
-    _refuse(examples.dropped, rows, config.max_dropped, "dropped", todo)
-    return examples
-
-
-def _refuse(count: int, rows: int, most: float, what: str, todo: str) -> None:
-    if count > most * rows:
-        raise SetupError(
-            f"{count} of {rows} rows are longer than the student takes, and are {what}",
-            expected=f"at most {most:.0%}",
-            todo=f"raise {todo}",
-        )
-
-
 def _finish(config: Config, digest: str, data: Dataset) -> None:
     """Adds what is known only after training: the skip threshold, and the digest as the end."""
     file = Path(config.out) / STUDENT
@@ -341,7 +199,7 @@ def _finish(config: Config, digest: str, data: Dataset) -> None:
             rows,
             recall=config.recall,
             threads=config.threads,
-            classes=_classes(config, data, rows) or [],
+            classes=classes_of(config, data, rows) or [],
         )
         facts["training"] |= found
         progress.tell("threshold", 1, 1, **found)

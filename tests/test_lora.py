@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from raydistill import train
+from raydistill import teaching, train
 from raydistill.errors import SetupError
 from raydistill.proof.students import Students
 from raydistill.student.fit import FitConfig, fit
@@ -135,7 +135,7 @@ def test_a_resumed_adapter_repeats_the_losses_of_an_undisturbed_one(
                 write(tmp_path / "checkpoint")
 
         begun = train._begun(config, tiny.dataset)
-        teaches = learner(begun, train._examples(config, tiny.dataset, begun, tell=False))
+        teaches = learner(begun, teaching.examples_of(config, tiny.dataset, begun, tell=False))
         fit(teaches, settings, report=report, resume=resume)
         return out
 

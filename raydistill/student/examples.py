@@ -71,13 +71,15 @@ class Ragged:
 class Examples:
     """Inputs and labels of a student, row by row.
 
-    `dropped` rows were longer than it reads, `cut` ones were cut to what it reads.
+    `dropped` rows were longer than it reads, `cut` ones were cut to what it reads; `untaught` is
+    the share (0..1) of values that a pointer student has no class for and nothing to point at.
     """
 
     inputs: Ragged
     labels: Ragged
     dropped: int
     cut: int = 0
+    untaught: float = 0.0
 
     def __len__(self) -> int:
         return len(self.inputs)

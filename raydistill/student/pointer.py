@@ -116,10 +116,8 @@ def pointing(
             said = answer_of(task, answer, one.source.text)
             inputs.append([*before, *one.ids, *after])
             labels.append(slots.labels(target.encode(said, one.source)))
-    untaught = slots.untaught(labels)
-    print(f"train: {untaught:.1%} of values can only be spelled and are not taught", flush=True)
     numbered = Ragged.of([[number, *one] for one in labels])
-    return Examples(Ragged.of(inputs), numbered, dropped)
+    return Examples(Ragged.of(inputs), numbered, dropped, untaught=slots.untaught(labels))
 
 
 class PointingLearner:

@@ -80,7 +80,9 @@ def joined(parts: Sequence[Examples]) -> Examples:
         _joined([part.inputs for part in parts]),
         _joined([part.labels for part in parts]),
         sum(part.dropped for part in parts),
-        untaught=float(np.average([p.untaught for p in parts], weights=[max(1, len(p)) for p in parts])),
+        untaught=float(
+            np.average([p.untaught for p in parts], weights=[max(1, len(p)) for p in parts])
+        ),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from raydistill.choosing import answers
 from raydistill.engine import Encoder, Floats, Generated, Rows
 from raydistill.errors import SetupError
 from raydistill.frame import Frame, card_of
@@ -105,8 +106,8 @@ class Pointers:
         def pointed(batch: Rows, hidden: Floats, sizes: NDArray[np.int32]) -> None:
             classes, points = self._logits(hidden, sizes)
             points = points[..., len(self.encoder.frame.before) :]
-            for at, row in enumerate(batch.tolist()):
-                said = slots.answer(classes[at], points[at], sources[row].source)
+            some = [sources[row].source for row in batch]
+            for row, said in zip(batch, answers(slots, classes, points, some), strict=True):
                 out[row], margins[row] = Generated(said.tokens, said.score), said.margin
 
         self.encoder.read(rows, self.encoder.batches(rows), pointed)

@@ -2,25 +2,22 @@
 
 A pointer student does not write an answer token by token. It has places for a few records, and in
 each of them for every field a class (null, a frequent value, "pointed at") and two pointers at
-words of the sentence. Places are read as the compact target's own tokens, so parsing, offsets and
-errors are those of every other student. What can only be spelled is not taught, and not answered.
+words of the sentence. Places are read as the compact target's own tokens (choosing.py), so parsing,
+offsets and errors are those of every other student. What can only be spelled is not taught, and not
+answered.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from raydistill.errors import AnswerError, SetupError
+from raydistill.errors import SetupError
 from raydistill.fields import Date, Field, Number, Span
-from raydistill.target import CLOSE, NEXT, NONE, NULL, OPEN, Compact, Single, Source, Target, whole
+from raydistill.target import CLOSE, NEXT, NONE, NULL, OPEN, Compact, Single, Target
 
-Floats = NDArray[np.float32]
 IGNORE = -100
-_POINTED = "<pointed>"
-_LONGEST = 64  # tokens of a span
+POINTED = "<pointed>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class Head:
 
 
 class Slots:
-    """Places for `count` records of a task's fields, as labels and from logits.
+    """Places for `count` records of a task's fields, and an answer's labels in them.
 
     A place has logits from class number `begin.classes` up to `end.classes` (present or not, then
     every field's) and pointers from `begin.points` up to `end.points`: a student of several tasks
@@ -61,7 +58,13 @@ class Slots:
         classes, points = self.begin.classes + 2, self.begin.points
         for field in target.fields:
             pointing = isinstance(field, Span | Date | Number)
-            tokens = [NULL] * field.nullable + target.singles(field) + [_POINTED] * pointing
+            tokens = [NULL] * field.nullable + target.singles(field) + [POINTED] * pointing
+            if not tokens:
+                raise SetupError(
+                    f"the field {field.name}, which has no list of values and no place in a text",
+                    expected="for a pointer student: choices, frequent values, or a span",
+                    todo="set student=seq2seq_s, or build the dataset with its frequent values",
+                )
             self.heads.append(Head(field, tuple(tokens), classes, points if pointing else -1))
             classes, points = classes + len(tokens), points + 2 * pointing
         self.end = Offset(classes, points)
@@ -94,40 +97,6 @@ class Slots:
                     out[at + pointer] = int(value[side][2:-1])
             elif len(value) == 1 and value[0] in head.tokens:
                 out[at + number] = head.tokens.index(value[0])
-
-    def answer(self, classes: Floats, points: Floats, source: Source) -> "Chosen":
-        """The likeliest answer of logits: `classes` (count, classes), `points` (count, points,
-        tokens)."""
-        out = Chosen([], 0.0, np.inf)
-        for slot in range(self.count):
-            there = _shares(classes[slot, self.begin.classes : self.begin.classes + 2])
-            present = bool(there[1] > there[0])
-            out.add([NEXT] if present and out.tokens else [], there)
-            if not present:
-                break
-            for head in self.heads:
-                shares = _shares(classes[slot, head.start : head.start + len(head.tokens)])
-                _choose(out, head, shares, points[slot], source)
-        if not out.tokens:
-            out.tokens.append(NONE)
-        return out
-
-
-@dataclass(slots=True)
-class Chosen:
-    """Output tokens, their log-probability, and by how much the closest choice was won."""
-
-    tokens: list[str]
-    score: float
-    margin: float
-
-    def add(self, tokens: list[str], shares: Floats) -> None:
-        """Says `tokens`, the likeliest of log-probabilities `shares`."""
-        self.tokens += tokens
-        best = float(shares.max())
-        self.score += best
-        if len(shares) > 1:
-            self.margin = min(self.margin, best - float(np.partition(shares, -2)[-2]))
 
 
 def slots_of(target: Target, count: int, begin: Offset | None = None) -> Slots:
@@ -184,68 +153,3 @@ class _Walk:
             while self.at < len(self.tokens) and self.tokens[self.at][:2] in ("<m", "<d"):
                 self.at += 1
         return list(self.tokens[start : self.at])
-
-
-def _shares(logits: Floats) -> Floats:
-    """Log-probabilities of logits (..., n) along the last axis."""
-    logits = logits - logits.max(-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-
-
-def _choose(out: Chosen, head: Head, shares: Floats, points: Floats, source: Source) -> None:
-    """Says the likeliest value of one field."""
-    if head.point < 0 or int(shares.argmax()) != len(head.tokens) - 1:
-        out.add([head.tokens[int(shares.argmax())]], shares)
-        return
-    pairs, likely = _phrases(head, points, source)
-    if not len(likely) and len(shares) == 1:
-        out.add([NULL], shares)  # an answer that no task takes: there is nothing to point at
-        return
-    both = np.concatenate([shares[:-1], shares[-1] + likely])
-    best = int(both.argmax()) - len(shares) + 1
-    if best < 0:
-        out.add([head.tokens[best + len(shares) - 1]], both)
-    else:
-        first, last = pairs(best)
-        out.add([f"<p{first}>", f"<p{last}>"], both)
-
-
-def _phrases(
-    head: Head, points: Floats, source: Source
-) -> tuple[Callable[[int], tuple[int, int]], Floats]:
-    """The phrases that a field can be read from: first and last token of one, and how likely each
-    is."""
-    length = min(points.shape[-1], len(source.offsets))
-    if not length:
-        return lambda at: (at, at), np.zeros(0, np.float32)
-    first, last = points[head.point : head.point + 2, :length]
-    if isinstance(head.field, Span):
-        pairs = np.where(_inside(length), np.add.outer(first, last), np.float32(-np.inf))
-        return lambda at: (at // length, at % length), _shares(pairs.ravel())
-    places = {_tokens(source, *place, length) for place in head.field.mentions(source.text)}
-    found = sorted(one for one in places if one and _readable(head.field, source, one))
-    likely = np.array([first[start] + last[end] for start, end in found], np.float32)
-    return found.__getitem__, _shares(likely) if found else likely
-
-
-@lru_cache(maxsize=512)
-def _inside(length: int) -> NDArray[np.bool_]:
-    """Which pairs of tokens are a first and a last one."""
-    pairs = np.triu(np.ones((length, length), bool))
-    return pairs & ~np.triu(pairs, _LONGEST)
-
-
-def _tokens(source: Source, start: int, end: int, length: int) -> tuple[int, int] | None:
-    """The first and last of `length` tokens that share characters with (start, end)."""
-    within = [
-        at for at in range(length) if source.offsets[at][0] < end and source.offsets[at][1] > start
-    ]
-    return (within[0], within[-1]) if within else None
-
-
-def _readable(field: Field, source: Source, pair: tuple[int, int]) -> bool:
-    start, end = whole(source.text, source.offsets[pair[0]][0], source.offsets[pair[1]][1])
-    try:
-        return field.read(source.text[start:end], source.text) is not None
-    except AnswerError:
-        return False

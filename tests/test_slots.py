@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.answer import Answer
+from raydistill.choosing import answers
 from raydistill.errors import AnswerError, SetupError
 from raydistill.fields import Amount, Choice, Date, Span, Text
 from raydistill.slots import IGNORE, Slots, slots_of
@@ -51,6 +52,10 @@ def _logits(labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return classes, points
 
 
+def _chosen(classes, points):
+    return answers(SLOTS, classes[None], points[None], [SOURCE])[0]
+
+
 _phrases = st.sampled_from(["The Company", "KPMG LLP", "Deloitte & Touche LLP", "talks", None])
 _records = st.lists(
     st.fixed_dictionaries(
@@ -70,7 +75,7 @@ _records = st.lists(
 def test_an_answer_survives_its_labels(records):
     answer = TASK.answer(records, TEXT)
     tokens = TARGET.encode(answer, SOURCE)
-    chosen = SLOTS.answer(*_logits(SLOTS.labels(tokens)), SOURCE)
+    chosen = _chosen(*_logits(SLOTS.labels(tokens)))
     assert chosen.tokens == tokens
     assert chosen.score == pytest.approx(0.0, abs=1e-3)
     assert chosen.margin > 5
@@ -82,7 +87,7 @@ def test_any_logits_are_an_answer_or_its_error(seed):
     draw = np.random.default_rng(seed)
     classes = draw.normal(size=(SLOTS.count, SLOTS.end.classes)).astype(np.float32)
     points = draw.normal(size=(SLOTS.count, SLOTS.end.points, 40)).astype(np.float32)
-    chosen = SLOTS.answer(classes, points, SOURCE)
+    chosen = _chosen(classes, points)
     assert isinstance(decoded(TARGET, chosen.tokens, SOURCE), Answer | AnswerError)
     assert chosen.score <= 0 <= chosen.margin
 
@@ -109,7 +114,7 @@ def test_a_date_is_pointed_at_only_where_one_can_be_read():
     wrong = TEXT.index("dismissed")
     at = next(i for i, (start, _) in enumerate(SOURCE.offsets) if start >= wrong)
     points[0, head.point, at] = points[0, head.point + 1, at + 1] = 40
-    said = TARGET.decode(SLOTS.answer(classes, points, SOURCE).tokens, SOURCE)
+    said = TARGET.decode(_chosen(classes, points).tokens, SOURCE)
     assert said.records[0]["day"] == "2023"
 
 
@@ -125,7 +130,7 @@ def test_more_records_than_places_are_taught_as_far_as_there_are_places():
 
 
 def test_no_records_are_none():
-    assert SLOTS.answer(*_logits(SLOTS.labels([NONE])), SOURCE).tokens == [NONE]
+    assert _chosen(*_logits(SLOTS.labels([NONE]))).tokens == [NONE]
 
 
 def test_a_task_of_one_record_has_one_place():
@@ -138,5 +143,8 @@ def test_a_task_of_one_record_has_one_place():
 def test_only_the_compact_target_has_places():
     with pytest.raises(SetupError, match="target=compact"):
         slots_of(TASK.target("json", positions=9, spell=list, unspell="".join), 3)
+    plain = Task(name="t", key="t", instruction="", fields=(Text(name="note"),))
+    with pytest.raises(SetupError, match="the field note"):
+        slots_of(plain.target("compact", positions=9, spell=list, unspell="".join), 3)
     with pytest.raises(SetupError, match="at least 1"):
         Slots(TARGET, 0)

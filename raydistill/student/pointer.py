@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import BertModel
 
+from raydistill.choosing import answers
 from raydistill.frame import Frame
 from raydistill.slots import IGNORE, Offset, Slots
 from raydistill.student.examples import Examples, Ragged, answer_of
@@ -200,10 +201,9 @@ class Pointed:
             ).to(device)
             with torch.inference_mode():
                 classes, points = self.model(input_ids=ids, attention_mask=(ids != self.pad).long())
-            said = zip(
-                some, classes.float().cpu().numpy(), points.float().cpu().numpy(), strict=True
-            )
-            for at, chosen, pointed in said:
-                inner = pointed[..., len(self.before) :]
-                out[at] = self.slots.answer(chosen, inner, sources[at].source).tokens
+            logits = classes.float().cpu().numpy(), points.float().cpu().numpy()
+            inner = logits[1][..., len(self.before) :]
+            said = answers(self.slots, logits[0], inner, [sources[at].source for at in some])
+            for at, one in zip(some, said, strict=True):
+                out[at] = one.tokens
         return out

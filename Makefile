@@ -17,7 +17,7 @@ demo: setup
 	$(PY) jobs/demo.py
 
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: setup
 	.venv/bin/ruff format --check .

@@ -2,9 +2,24 @@
 
 import os
 
+import pytest
+
 # Workers of a local Ray are niced by 15 by default and starve beside other busy processes.
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 pytest_plugins = ["tests.fix_postgres", "tests.fix_tiny"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `-n 2`: what starts a Ray stays together on one worker and begins first, since one Ray
+    would find the other's cluster; of the others each file goes to whoever is free.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        name = "ray" if item.get_closest_marker("ray") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(name))
+    if getattr(config.option, "numprocesses", None):
+        items.sort(key=lambda item: item.get_closest_marker("ray") is None)

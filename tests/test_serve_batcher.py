@@ -1,10 +1,11 @@
 """Batches: what waits together goes together, and nobody pays for another's sentence."""
 
 import asyncio
+import time
 
 import pytest
 
-from raydistill.serve.batcher import Batcher, Decided
+from raydistill.serve.batcher import Batcher, Decided, tokens
 from raydistill.serve.problems import Problem, busy
 
 
@@ -65,8 +66,10 @@ def test_background_waits_for_its_kind_but_not_for_ever():
 
     _, calls = run(story, linger_s=0.2)
     assert calls == [["a"], ["y", "z"]]
-    _, calls = run(story, linger_s=60, most=6)  # a full batch does not wait
+    began = time.monotonic()
+    _, calls = run(story, linger_s=60, most=2 * tokens(["y"]))  # a full batch does not wait
     assert calls == [["a"], ["y", "z"]]
+    assert time.monotonic() - began < 30
 
 
 def test_a_request_that_kills_is_alone_with_its_problem():

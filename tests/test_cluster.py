@@ -9,6 +9,7 @@ from raydistill.demo.world import world, write
 from raydistill.pipeline import Cascade
 from raydistill.source import PostgresSentences, SourceConfig
 
+FILINGS = 80  # enough to be in the middle of, on a busy machine
 EVENTS = "SELECT sentence_id, ordinal, event_type, subject, object FROM raydistill.events"
 
 
@@ -21,8 +22,8 @@ def nodes():
 
 @pytest.fixture
 def submitted(nodes, database, tiny, tmp_path):
-    """Submits the backfill of 40 filings, as often as it is called."""
-    write(world(seed=11, filings=40, companies=20, sentences_per_filing=60), database)
+    """Submits the backfill of these filings, as often as it is called."""
+    write(world(seed=11, filings=FILINGS, companies=40, sentences_per_filing=60), database)
     folder = working_dir(tmp_path / "code")
 
     def submit(id=""):
@@ -36,7 +37,7 @@ def submitted(nodes, database, tiny, tmp_path):
 
 
 def _assert_whole(database, tiny):
-    assert committed(database) == 40
+    assert committed(database) == FILINGS
     named = SourceConfig().sentences
     sentences = PostgresSentences(database, named.table, named.columns)
     table = Cascade(tiny.release.folder, threads=1)(
@@ -58,7 +59,7 @@ def test_a_stopped_job_commits_what_it_has_begun_and_goes_on(nodes, submitted, d
     said, _ = job.communicate(timeout=60)
     assert "stopped; the same command goes on" in said
     assert state != "SUCCEEDED"
-    assert 3 <= committed(database) < 40
+    assert 3 <= committed(database) < FILINGS
     finished(submitted())
     _assert_whole(database, tiny)
 
@@ -70,6 +71,6 @@ def test_a_submitted_backfill_loses_nothing_when_its_node_dies(nodes, submitted,
     job = submitted()
     until(lambda: committed(database) >= 3, job)
     nodes.kill_one_with("MapWorker")
-    assert committed(database) < 40
+    assert committed(database) < FILINGS
     finished(job)
     _assert_whole(database, tiny)

@@ -25,7 +25,7 @@ SEED = 7
 
 def run(root: Path, corpus: Path | None, rows: list[int], threads: int) -> dict[str, Any]:
     """Trains and asks; gives the figures of every task and file."""
-    count, steps, teach = [*rows, *(6_000, 1_300, 1)[len(rows) :]]
+    count, steps, teach = [*rows, *(6_000, 600, 1)[len(rows) :]]
     found = cases.read(corpus) if corpus else []
     for one in found:
         reason = one.absent or f"left out: {dict(one.left_out) or 'none'}"

@@ -4,14 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from raydistill import engine, train
 from raydistill.answer import Answer
 from raydistill.errors import SetupError
-from raydistill.frame import DECODER, scratch
+from raydistill.frame import DECODER, POINTER, scratch
 from raydistill.readers import SkipScorer
+from raydistill.slots import in_turn
 from raydistill.stages.extract import Extract
 from raydistill.student import folder as students
 from raydistill.student.decoder import DecoderLearner
@@ -20,7 +22,9 @@ from raydistill.student.fit import FitConfig, fit
 from raydistill.student.lora import LoraConfig
 from raydistill.student.masters import Extractor, Skip
 from raydistill.student.optimise import Optimiser
+from raydistill.student.pointer import Pointed, PointingLearner, pointing, untrained
 from raydistill.student.shape import Kind, Shape, model
+from raydistill.tasks import TASKS
 from raydistill.tokenizer import Tokenizer
 from tests import bases
 from tests.fix_tiny import Tiny
@@ -150,6 +154,34 @@ def test_a_pointer_student_learns_to_point_in_a_minute(tiny: Tiny, tmp_path: Pat
     truths = [tiny.dataset.task.parse(one) for one in rows["answer"].to_pylist()]
     hits = [a == b for a, b in zip(Extractor(student).answers(texts), truths, strict=True)]
     assert np.mean(hits) > 0.6
+
+
+def test_a_pointer_student_of_choices_alone_points_at_nothing() -> None:
+    kind = TASKS["query_kind"]
+    texts = ["How many notes?", "Which notes?", "What were sales?"]
+    tokenizer = Tokenizer.learn(texts, [], vocabulary=300)
+    target = kind.target("compact", positions=8, spell=tokenizer.spell, unspell=tokenizer.unspell)
+    places = in_turn({kind.name: target}, 3)
+    shape = Shape(kind=Kind.pointer, width=16, layers=1, heads=2, max_input=32)
+    student = untrained(shape, tokenizer, places, seed=0)
+    rows = [{"text": text, "answer": '{"kind":"list"}'} for text in texts]
+    frame = scratch(POINTER)
+    examples = pointing(
+        pa.Table.from_pylist(rows), kind, target, tokenizer, places=places, max_input=32,
+        frame=frame,
+    )  # fmt: skip
+    learner = PointingLearner(student, examples, tokenizer, places, frame)
+    fit(learner, FitConfig(**FIT | {"steps": 30, "adamw_rate": 0.02}))
+    asked = Pointed(student, tokenizer, frame, places[kind.name], 32)
+    assert asked.tokens(tokenizer.encode(texts)) == [["<kind=list>"]] * 3
+
+
+def test_a_pointer_student_checkpoints_its_gradients(tiny: Tiny, tmp_path: Path) -> None:
+    shape = Shape(kind=Kind.pointer, width=32, layers=1, heads=2, max_input=96)
+    fit = {"gradient_checkpointing": True}
+    assert (
+        _trained(tiny, tmp_path / "s", shape, max_dropped=1.0, fit=fit) / "config.json"
+    ).exists()
 
 
 @pytest.mark.parametrize("wrong", [{"target": "json"}, {"lora": LoraConfig(rank=4)}])

@@ -7,10 +7,11 @@ from raydistill import train
 from raydistill.bench import lessons
 from raydistill.config import compose
 from raydistill.student.examples import classification, extraction
+from raydistill.student.pointer import pointing
 from raydistill.student.speed import device_of, matmul_peak, pace, use_threads
 from raydistill.student.start import learner, start
 
-CPU = ("skip_s", "seq2seq_s", "seq2seq_m", "decoder_xs")
+CPU = ("skip_s", "pointer_s", "seq2seq_s", "seq2seq_m", "decoder_xs")
 GPU = ("seq2seq_l", "decoder_d8", "decoder_d12", "decoder_d20")
 
 
@@ -33,6 +34,11 @@ def run(root: Path, *, steps: int = 6, threads: int = 2) -> dict[str, Any]:
         some = data.table("train").slice(0, 6000)
         if begun.target is None:
             examples = classification(some, begun.tokenizer, max_input=shape.max_input)
+        elif begun.places is not None:
+            examples = pointing(
+                some, data.task, begun.target, begun.tokenizer, places=begun.places,
+                max_input=shape.max_input, frame=begun.frame,
+            )  # fmt: skip
         else:
             examples = extraction(
                 some, data.task, begun.target, begun.tokenizer, max_input=shape.max_input,

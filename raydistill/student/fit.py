@@ -213,7 +213,8 @@ def _scaler(config: FitConfig, device: torch.device) -> Any:
 
 
 def _checkpoint_gradients(model: nn.Module) -> None:
-    inner: Any = getattr(model, "encoder", model) if hasattr(model, "head") else model
+    headed = hasattr(model, "head") or hasattr(model, "head_slots")  # ours, on an encoder
+    inner: Any = getattr(model, "encoder", model) if headed else model
     if hasattr(inner, "enable_input_require_grads"):
         inner.enable_input_require_grads()  # else a frozen base gives adapters no gradient
     # transformers 5.23 gives it a new name.

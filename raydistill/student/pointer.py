@@ -36,7 +36,8 @@ class Pointer(nn.Module):
     def __init__(self, encoder: BertModel, count: int, end: Offset) -> None:
         super().__init__()
         plain_attention(encoder)
-        self.encoder, self.count, self.points = encoder, count, end.points
+        self.encoder, self.count = encoder, count
+        self.points = max(1, end.points)  # a task of choices alone has none
         pooler: Any = encoder.pooler
         pooler.requires_grad_(False)  # kept for the converter, used by nothing
         width: int = encoder.config.hidden_size
@@ -44,7 +45,7 @@ class Pointer(nn.Module):
         self.mix = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
         self.head_classes = nn.Linear(width, end.classes)
-        self.queries = nn.Linear(width, end.points * width)
+        self.queries = nn.Linear(width, self.points * width).requires_grad_(end.points > 0)
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor

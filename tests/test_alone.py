@@ -23,7 +23,7 @@ def sentences():
     return [" ".join(draw.choices(TEXT.split(), k=1 + at % 45)) + "." for at in range(240)]
 
 
-def test_a_written_answer_is_the_same_alone_and_among_others(tiny, sentences):
+def test_a_written_answer_is_the_same_alone_and_among_others(tiny, sentences, monkeypatch):
     shape = tiny.release.manifest.shapes["extractor"]
     extract = Extract(
         tiny.release.folder / "extractor",
@@ -34,11 +34,15 @@ def test_a_written_answer_is_the_same_alone_and_among_others(tiny, sentences):
         max_output=shape["max_output"],
     )
     encoded = extract.tokenizer.encode(sentences)
+    monkeypatch.setattr(engine, "_MANY", 10**6)  # in batches of several lengths first
     together = extract.generator(encoded)
     unsure = [one for one in together if one.score < engine._SURE]
     assert len(unsure) > 50
     alone = [extract.generator([one])[0] for one in encoded]
     assert [one.tokens for one in together] == [one.tokens for one in alone]
+    monkeypatch.setattr(engine, "_MANY", 1)
+    many = extract.generator(encoded)
+    assert [one.tokens for one in many] == [one.tokens for one in alone]
     backwards = extract.generator(encoded[::-1])[::-1]
     assert [one.tokens for one in backwards] == [one.tokens for one in alone]
 

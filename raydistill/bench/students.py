@@ -4,8 +4,11 @@ Each extractor is trained on the same lessons for the same seconds. Larger ones 
 after that: their speed alone is measured, on outputs of the length that the teacher's answers have.
 """
 
+import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +58,9 @@ def run(root: Path, *, seconds: int = 40, threads: int = 2) -> dict[str, Any]:
     data = lessons.made(root / "lessons")
     rows = {plan.name: _row(root, data, plan, seconds, threads) for plan in PLANS}
     best, large = rows["seq2seq_s"], rows["decoder_d8"]
-    llama, note = _llama_cpp(root, data, large["output_tokens"], threads)
     for row in rows.values():
-        print(" ".join(f"{key}={_short(value)}" for key, value in row.items()))
+        print(" ".join(f"{key}={_short(value)}" for key, value in row.items()), flush=True)
+    llama, note = _apart(_llama_cpp, root, large["output_tokens"], threads)
     if llama is None:
         print(f"llama.cpp: {note}")
     master = best["transformers_sentences_per_second"]
@@ -159,7 +162,17 @@ def _trained(root: Path, data: Dataset, plan: Plan, out: Path, seconds: int, thr
     return steps
 
 
-def _llama_cpp(root: Path, data: Dataset, tokens: float, threads: int) -> tuple[float | None, str]:
+def _apart(act: Callable[..., tuple[float | None, str]], *what: Any) -> tuple[float | None, str]:
+    """`act` in a process of its own: a binding built for another processor ends the one it is in."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(act, *what).result()
+        except BrokenProcessPool:
+            return None, "its process ended at once: was it built for this processor?"
+
+
+def _llama_cpp(root: Path, tokens: float, threads: int) -> tuple[float | None, str]:
     """Sentences a second of the depth-8 decoder under llama.cpp Q8_0, as many tokens each."""
     student = root / "decoder_d8"
     folder = root / "decoder_d8.gguf"
@@ -172,7 +185,7 @@ def _llama_cpp(root: Path, data: Dataset, tokens: float, threads: int) -> tuple[
         )  # fmt: skip
     except SetupError as problem:
         return None, problem.found
-    texts = data.table("test")["text"].to_pylist()[:24]
+    texts = lessons.made(root / "lessons").table("test")["text"].to_pylist()[:24]
     encoded = generator.tokenizer.encode(texts)
     generator(encoded[:4])
     (spent,) = _in_turn([lambda: generator(encoded)], 3)

@@ -163,7 +163,7 @@ def _trained(root: Path, data: Dataset, plan: Plan, out: Path, seconds: int, thr
 
 
 def _apart(act: Callable[..., tuple[float | None, str]], *what: Any) -> tuple[float | None, str]:
-    """`act` in a process of its own: a binding built for another processor ends the one it is in."""
+    """`act` in a process of its own: a binding built for another processor ends its process."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:

@@ -1,10 +1,11 @@
 """Choosing: the likeliest answer in a pointer student's places, as the compact target's tokens.
 
 Of dates and amounts only phrases are chosen that can be read; how likely one is, is told among
-these alone.
+these alone. What can be, is counted for all rows of a batch at once.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +19,9 @@ from raydistill.target import NEXT, NONE, NULL, Source, whole
 
 Floats = NDArray[np.float32]
 _LONGEST = 64  # tokens of a span
+_NEVER = -math.inf
+
+Place = tuple[int, int]  # of a batch: a row, and a place for a record in it
 
 
 @dataclass(slots=True)
@@ -28,23 +32,48 @@ class Chosen:
     score: float
     margin: float
 
-    def add(self, tokens: list[str], best: float, second: float) -> None:
+    def add(self, tokens: Sequence[str], best: float, second: float) -> None:
         """Says `tokens`, whose log-probability is `best`; the next was `second`."""
         self.tokens += tokens
         self.score += best
         self.margin = min(self.margin, best - second)
 
 
-class _Choices:
-    """The classes of one head in all rows and places: shares, the best and the two largest."""
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What one head says in one place: tokens, their log-probability and that of the next best."""
 
-    def __init__(self, logits: Floats) -> None:
-        self.shares = _shares(logits)
-        self.best: list[list[int]] = self.shares.argmax(-1).tolist()
-        pairs = self.shares
-        if pairs.shape[-1] == 1:  # nothing else could be said
-            pairs = np.concatenate([np.full_like(pairs, -np.inf), pairs], -1)
-        self.top: list[list[list[float]]] = np.partition(pairs, -2, -1)[..., -2:].tolist()
+    tokens: Sequence[str]
+    best: float
+    second: float
+
+
+class _Classes:
+    """The classes of every head in all rows and places: log-probabilities, and the best of each.
+
+    Heads lie one behind another; whether there is a record at all is the first of them.
+    """
+
+    def __init__(self, slots: Slots, logits: Floats) -> None:
+        sizes = np.array([2, *(len(head.tokens) for head in slots.heads)])
+        self.ends = np.cumsum(sizes)
+        self.starts = self.ends - sizes
+        block = logits[:, : slots.count, slots.begin.classes : slots.end.classes]
+        self.shares = block - np.repeat(self._most(block), sizes, -1)
+        totals = np.add.reduceat(np.exp(self.shares), self.starts, -1)
+        self.shares -= np.repeat(np.log(totals), sizes, -1)
+        self.at = np.stack([self.of(head).argmax(-1) for head in range(len(sizes))], -1)
+        self.best = self._most(self.shares)
+        others = self.shares.copy()
+        np.put_along_axis(others, self.at + self.starts, -np.inf, -1)
+        self.second = self._most(others)
+
+    def of(self, head: int) -> Floats:
+        """The log-probabilities (rows, places, classes) of one head."""
+        return self.shares[..., self.starts[head] : self.ends[head]]
+
+    def _most(self, block: Floats) -> Floats:
+        return np.maximum.reduceat(block, self.starts, -1)
 
 
 def answers(
@@ -55,72 +84,111 @@ def answers(
     `classes` (rows, places, classes) and `points` (rows, places, points, tokens) are logits; a
     row's points begin at its sentence's first token.
     """
-    first = slots.begin.classes
-    there = _Choices(classes[:, : slots.count, first : first + 2])
-    heads = [
-        (head, _Choices(classes[:, : slots.count, head.start : head.start + len(head.tokens)]))
-        for head in slots.heads
-    ]
+    made = _Classes(slots, classes)
+    there = np.logical_and.accumulate(made.at[..., 0] == 1, 1)
+    pointed = [
+        _pointed(head, made.of(number), there & (made.at[..., number] == len(head.tokens) - 1),
+                 points[:, : slots.count], sources)
+        if head.tokens[-1] == POINTED else {}
+        for number, head in enumerate(slots.heads, 1)
+    ]  # fmt: skip
+    at, best, second = made.at.tolist(), made.best.tolist(), made.second.tolist()
     out: list[Chosen] = []
-    for row, source in enumerate(sources):
-        said = Chosen([], 0.0, np.inf)
+    for row in range(len(sources)):
+        said = Chosen([], 0.0, math.inf)
         for slot in range(slots.count):
-            present = there.best[row][slot] == 1
-            second, best = there.top[row][slot]
-            said.add([NEXT] if present and said.tokens else [], best, second)
+            here = at[row][slot], best[row][slot], second[row][slot]
+            present = here[0][0] == 1
+            said.add([NEXT] if present and said.tokens else [], here[1][0], here[2][0])
             if not present:
                 break
-            for head, choices in heads:
-                at = choices.best[row][slot]
-                if head.tokens[at] == POINTED:
-                    _point(said, head, choices.shares[row, slot], points[row, slot], source)
+            for head, phrases, *choice in zip(
+                slots.heads, pointed, *(h[1:] for h in here), strict=True
+            ):
+                one = phrases.get((row, slot))
+                if one is None:
+                    said.add([head.tokens[choice[0]]], choice[1], choice[2])
                 else:
-                    second, best = choices.top[row][slot]
-                    said.add([head.tokens[at]], best, second)
+                    said.add(one.tokens, one.best, one.second)
         if not said.tokens:
             said.tokens.append(NONE)
         out.append(said)
     return out
 
 
-def _shares(logits: Floats) -> Floats:
-    """Log-probabilities of logits (..., n) along the last axis."""
-    logits = logits - logits.max(-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+def _pointed(
+    head: Head, shares: Floats, where: NDArray[np.bool_], points: Floats, sources: Sequence[Source]
+) -> dict[Place, _Said]:
+    """What a head says in the places `where` pointing is its likeliest class: the likeliest phrase
+    of its field, or a class where none is as likely."""
+    rows, places = np.nonzero(where)
+    if not len(rows):
+        return {}
+    some = [sources[row] for row in rows.tolist()]
+    find = _spans if isinstance(head.field, Span) else _readings
+    found = find(head.field, points[rows, places, head.point : head.point + 2], some)
+    own = shares[rows, places]
+    lists = zip(
+        rows.tolist(),
+        places.tolist(),
+        found,
+        own[:, :-1].tolist(),
+        own[:, -1].tolist(),
+        strict=True,
+    )
+    return {
+        (row, place): _likelier(head, one, rest, share) for row, place, one, rest, share in lists
+    }
 
 
-def _point(said: Chosen, head: Head, shares: Floats, points: Floats, source: Source) -> None:
-    """Says the likeliest phrase of a field, or a class of `shares` where none is as likely."""
-    phrase, likely = _phrases(head, points, source)
-    classes = len(shares) - 1  # the last one is "pointed at"
-    both = np.concatenate([shares[:-1], shares[-1] + likely])
-    if not len(both):  # an answer that no task takes: there is nothing to say
-        said.add([NULL], float(shares[-1]), -np.inf)
-        return
-    at = int(both.argmax())
-    best, both[at] = float(both[at]), -np.inf
-    if at < classes:
-        said.add([head.tokens[at]], best, float(both.max()))
-    else:
-        said.add([f"<p{place}>" for place in phrase(at - classes)], best, float(both.max()))
+@dataclass(frozen=True, slots=True)
+class _Phrase:
+    """The likeliest phrase: first and last token, its log-probability, and the next one's."""
+
+    place: tuple[int, int]
+    best: float
+    second: float
 
 
-def _phrases(
-    head: Head, points: Floats, source: Source
-) -> tuple[Callable[[int], tuple[int, int]], Floats]:
-    """The phrases that a field can be read from: first and last token of one, and how likely each
-    is."""
-    length = min(points.shape[-1], len(source.offsets))
-    if not length:
-        return lambda at: (at, at), np.zeros(0, np.float32)
-    first, last = points[head.point : head.point + 2, :length]
-    if isinstance(head.field, Span):
-        pairs = np.where(_inside(length), np.add.outer(first, last), np.float32(-np.inf))
-        return lambda at: (at // length, at % length), _shares(pairs.ravel())
-    places = {_tokens(source, *place, length) for place in head.field.mentions(source.text)}
-    found = sorted(one for one in places if one and _readable(head.field, source, one))
-    likely = np.array([first[start] + last[end] for start, end in found], np.float32)
-    return found.__getitem__, _shares(likely) if found else likely
+def _likelier(head: Head, phrase: _Phrase | None, classes: list[float], share: float) -> _Said:
+    """The phrase, or the class that is likelier; `share` is the log-probability of pointing."""
+    at = max(range(len(classes)), key=classes.__getitem__, default=-1)
+    best = classes[at] if classes else _NEVER
+    if phrase is None:
+        if not classes:  # an answer that no task takes: there is nothing to say
+            return _Said([NULL], share, _NEVER)
+        second = max((one for i, one in enumerate(classes) if i != at), default=_NEVER)
+        return _Said([head.tokens[at]], best, second)
+    told = share + phrase.best
+    if told > best:
+        first, last = phrase.place
+        return _Said([f"<p{first}>", f"<p{last}>"], told, max(best, share + phrase.second))
+    second = max((one for i, one in enumerate(classes) if i != at), default=_NEVER)
+    return _Said([head.tokens[at]], best, max(second, told))
+
+
+def _spans(field: Field, points: Floats, sources: Sequence[Source]) -> list[_Phrase | None]:
+    """The likeliest span of each source; `points` are logits (sources, 2, tokens)."""
+    most = points.shape[-1]
+    lengths = np.array([min(most, len(source.offsets)) for source in sources])
+    if not lengths.any():
+        return [None] * len(sources)
+    most = int(lengths.max())
+    first, last = np.where(
+        np.arange(most) < lengths[:, None, None], points[..., :most], -np.inf
+    ).swapaxes(0, 1)
+    pairs = np.where(_inside(most), first[:, :, None] + last[:, None, :], -np.inf).reshape(
+        len(sources), -1
+    )
+    at = pairs.argmax(1)
+    every = np.arange(len(sources))
+    top = pairs[every, at]
+    with np.errstate(invalid="ignore"):  # of a sentence without tokens nothing is likely
+        best = -np.log(np.exp(pairs - top[:, None]).sum(1))
+        pairs[every, at] = -np.inf
+        second = best + pairs.max(1) - top
+    lists = zip(at.tolist(), best.tolist(), second.tolist(), lengths.tolist(), strict=True)
+    return [_Phrase(divmod(one, most), b, s) if length else None for one, b, s, length in lists]
 
 
 @lru_cache(maxsize=512)
@@ -128,6 +196,26 @@ def _inside(length: int) -> NDArray[np.bool_]:
     """Which pairs of tokens are a first and a last one."""
     pairs = np.triu(np.ones((length, length), bool))
     return pairs & ~np.triu(pairs, _LONGEST)
+
+
+def _readings(field: Field, points: Floats, sources: Sequence[Source]) -> list[_Phrase | None]:
+    """The likeliest of the phrases in each source that `field` can be read from."""
+    return [_reading(field, *one) for one in zip(points.tolist(), sources, strict=True)]
+
+
+def _reading(field: Field, points: list[list[float]], source: Source) -> _Phrase | None:
+    first, last = points
+    length = min(len(first), len(source.offsets))
+    places = {_tokens(source, *place, length) for place in field.mentions(source.text)}
+    found = sorted(one for one in places if one and _readable(field, source, one))
+    if not found:
+        return None
+    logits = [first[start] + last[end] for start, end in found]
+    at = max(range(len(found)), key=logits.__getitem__)
+    top = logits[at]
+    best = -math.log(sum(math.exp(one - top) for one in logits))
+    second = max((one for i, one in enumerate(logits) if i != at), default=_NEVER)
+    return _Phrase(found[at], best, best + second - top)
 
 
 def _tokens(source: Source, start: int, end: int, length: int) -> tuple[int, int] | None:

@@ -4,6 +4,7 @@ Threads are always said aloud: Ray sets OMP_NUM_THREADS for its workers, which t
 """
 
 import math
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ Floats: TypeAlias = NDArray[np.float32]
 Rows: TypeAlias = NDArray[np.int64]
 QUANTISATIONS = ("int8", "int8_float32", "int8_bfloat16", "int16", "float32")
 _BATCH_TOKENS = 2048  # 32-64 sentences of filings; larger batches were no faster
+# Of a reader's batch: what a layer makes of it stays in a core's cache (1.4 times as fast as 2048).
+_READ_TOKENS = 512
 # The padding of a batch changes a sentence's figures in their last bits, which decide where two
 # tokens are as likely. So that an answer is a function of its sentence alone, one less likely than
 # this is written again, beside others of its length only, which gives what it gives by itself. In
@@ -63,11 +66,31 @@ def convert(student: Path, out: Path, *, quantisation: str = "int8") -> None:
     temporary.rename(out)
 
 
+# What CTranslate2 asks of a processor for its AVX-512 kernels, and its word for them.
+_AVX512 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_ISA = "CT2_FORCE_CPU_ISA"
+
+
+def use_widest() -> None:
+    """Lets CTranslate2 use AVX-512, which it leaves off unless told: 1.2 times the speed here.
+
+    Before its first model is opened; whoever has set the variable is not overruled.
+    """
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return
+    line = next((line for line in flags.splitlines() if line.startswith("flags")), "")
+    if set(line.split()) >= _AVX512:
+        os.environ.setdefault(_ISA, "AVX512")
+
+
 def _open(kind: Any, folder: Path, threads: int, **options: Any) -> Any:
     if not (folder / "model.bin").is_file():
         raise SetupError(
             f"{folder}/model.bin is missing", expected="a published release", todo="run publish"
         )
+    use_widest()
     try:
         return kind(str(folder), inter_threads=threads, intra_threads=1, **options)
     except (RuntimeError, ValueError) as problem:
@@ -213,7 +236,7 @@ class Encoder:
     def batches(self, rows: Sequence[Sequence[int]]) -> list[Rows]:
         """The numbers of rows that are best read together: sorted by length, cut by tokens."""
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        budget = evened(int(lengths.sum()), self.threads, _BATCH_TOKENS)
+        budget = evened(int(lengths.sum()), self.threads, _READ_TOKENS)
         return runs(np.argsort(lengths, kind="stable"), lengths, budget)
 
     def read(

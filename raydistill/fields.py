@@ -5,6 +5,7 @@ JSON value or raises AnswerError with a code. `equal` is exact agreement of stan
 is partial credit in 0..1 by the comparator that the field declares.
 """
 
+import calendar
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -252,6 +253,14 @@ _DATE_FORMATS = (
     "%d %b %Y", "%d-%b-%Y",
 )  # fmt: skip
 _MONTH_FORMATS = ("%B %Y", "%B, %Y", "%b %Y", "%b, %Y", "%m/%Y", "%Y/%m")
+_MONTHS = {
+    name.lower(): at
+    for names in (calendar.month_name, calendar.month_abbr)
+    for at, name in enumerate(names)
+    if name
+}
+# "March 5, 2024", "5 March 2024", "Mar 2024": what nearly every date is, without trying formats.
+_PLAIN_DATE = re.compile(r"(?:(\d\d?) )?([A-Za-z]+)(?: (\d\d?))?,? (\d{4})")
 _UNSTATED = re.compile(r"(?:-(?:00|xx|\?\?)){1,2}$", re.IGNORECASE)  # "2024-03-00", "2024-XX-XX"
 _DAY_WORDS = re.compile(
     r"(?<=\d)(?:st|nd|rd|th)\b|\bof\s|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day,?\s",
@@ -312,6 +321,9 @@ class Date(Field):
         cleaned = _DAY_WORDS.sub("", plain.replace(".,", ",")).strip(" .")
         cleaned = re.sub(r"\b([A-Za-z]{3,4})\.", r"\1", cleaned)
         cleaned = re.sub(r"\bsept\b", "Sep", cleaned, flags=re.IGNORECASE)
+        found = _plain_date(cleaned)
+        if found:
+            return found
         if not cleaned.isdecimal() or len(cleaned) == 8:  # strptime reads 202412 as 2024-01-02
             for formats, length in ((_DATE_FORMATS, 10), (_MONTH_FORMATS, 7)):
                 for one in formats:
@@ -358,6 +370,23 @@ class Edge(Date):
             raise AnswerError("bad_date", f"{self.name}={phrase[:80]!r}")
         day = found[1 if self.over else 0]
         return None if day is None else day.isoformat()
+
+
+def _plain_date(written: str) -> str | None:
+    """The date of a usual way to write one, where it is a date; the formats decide the rest."""
+    match = _PLAIN_DATE.fullmatch(written)
+    if not match:
+        return None
+    before, month, after, year = match.groups()
+    at = _MONTHS.get(month.lower())
+    abbreviated = len(month) == 3 and month.lower() != "may"
+    if at is None or (before and (after or (abbreviated and "," in written))):
+        return None
+    day = before or after
+    try:
+        return date(int(year), at, int(day or 1)).isoformat()[: 10 if day else 7]
+    except ValueError:
+        return None
 
 
 @lru_cache(maxsize=1 << 16)

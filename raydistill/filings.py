@@ -11,16 +11,16 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
-from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import cast
 
 import fsspec
+import numpy as np
 import pyarrow as pa
-from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from raydistill.errors import FilingError, SetupError
-from raydistill.sentences import BREAK, clean_lines, is_numeric, row_text, sentences, unwrapped
+from raydistill.markup import entities, html_text
+from raydistill.sentences import clean_lines, sentences, unwrapped
 
 SENTENCES = pa.schema(
     [
@@ -103,6 +103,7 @@ def open_bytes(name: str) -> bytes:
 
 _BINARY_STARTS = (b"%PDF", b"PK\x03\x04", b"GIF8", b"\xff\xd8\xff", b"\x89PNG", b"\x1f\x8b")
 _CONTROL = bytes(code for code in range(32) if code not in b"\t\n\f\r") + b"\x7f"
+_NO_WORDS = re.compile(r"\s*(?:<PDF>|<XML>|BEGIN)", re.IGNORECASE)
 _DOCUMENT = re.compile(r"<DOCUMENT>[ \t]*\r?\n")
 _DOCUMENT_TYPE = re.compile(r"<TYPE>([^\r\n<]*)", re.IGNORECASE)
 _DOCUMENT_NAME = re.compile(r"<FILENAME>([^\r\n<]*)", re.IGNORECASE)
@@ -132,7 +133,8 @@ _XBRL_NAMES = {
     "cik": "EntityCentralIndexKey",
     "form": "DocumentType",
 }
-_TEXT_ITEM = re.compile(r"^items?\s+(\d{1,2}(?:\.\d{2})?)(?!\d)", re.IGNORECASE | re.MULTILINE)
+# From a plain line break on, `re` skips quickly to the next; from a `^` it does not.
+_TEXT_ITEM = re.compile(r"\n[Ii][Tt][Ee][Mm][Ss]?\s+(\d{1,2}(?:\.\d{2})?)(?!\d)")
 _HTML = re.compile(r"<(?:html|body|div|p|td|br|font|pre)[\s/>]", re.IGNORECASE)
 _HEAD_CHARS = 400_000
 
@@ -146,10 +148,8 @@ def read(path_or_name: str, data: bytes) -> Filing:
     name = path_or_name.replace("\\", "/")
     header, documents = _submission(raw)
     known = _header(header)
-    tagged = _XBRL_FACT.findall(raw[:_HEAD_CHARS])
-    facts = {key: unescape(value).strip() for key, value in tagged}
-    for field, fact in _XBRL_NAMES.items():
-        known.setdefault(field, facts.get(fact))
+    if not known.keys() >= _XBRL_NAMES.keys():
+        known = _facts(raw[:_HEAD_CHARS]) | known
     told = _known_part(name)
     named_cik, named_form = _NAME_CIK.search(told), _NAME_FORM.search(told)
     form = known.get("form") or (documents[0][0] if documents else None) or _form(named_form)
@@ -187,7 +187,7 @@ def _decoded(data: bytes) -> str:
 
 def _submission(raw: str) -> tuple[str, list[tuple[str, str, str]]]:
     """The SGML header and each document as (type, file name, content); no documents if bare."""
-    starts = [match.end() for match in _DOCUMENT.finditer(raw)]
+    starts = list(_document_starts(raw))
     documents: list[tuple[str, str, str]] = []
     for start, limit in zip(starts, [*starts[1:], len(raw)], strict=False):
         text_at = raw.find("<TEXT>", start, min(start + 4_000, limit))
@@ -197,6 +197,15 @@ def _submission(raw: str) -> tuple[str, list[tuple[str, str, str]]]:
         kind, name = _first(_DOCUMENT_TYPE.search(head)), _first(_DOCUMENT_NAME.search(head))
         documents.append(((kind or "").strip().upper(), (name or "").strip().lower(), body))
     return (raw[: starts[0]] if starts else ""), documents
+
+
+def _document_starts(raw: str) -> Iterator[int]:
+    at = raw.find("<DOCUMENT>")
+    while at >= 0:
+        match = _DOCUMENT.match(raw, at)
+        if match:
+            yield match.end()
+        at = raw.find("<DOCUMENT>", at + 1)
 
 
 def _header(header: str) -> dict[str, str | None]:
@@ -211,6 +220,12 @@ def _header(header: str) -> dict[str, str | None]:
     return {field: value for field, value in values.items() if value}
 
 
+def _facts(head: str) -> dict[str, str | None]:
+    """The header fields that facts of inline XBRL state."""
+    told = {key: unescape(value).strip() for key, value in _XBRL_FACT.findall(head)}
+    return {field: told[fact] for field, fact in _XBRL_NAMES.items() if fact in told}
+
+
 def _chosen(documents: list[tuple[str, str, str]], form: str | None) -> Iterator[str]:
     """The main document, and of current reports the EX-99 press releases."""
     main = (form or documents[0][0]).upper()
@@ -218,8 +233,7 @@ def _chosen(documents: list[tuple[str, str, str]], form: str | None) -> Iterator
     texts = [
         (kind, body)
         for kind, name, body in documents
-        if _is_filing(name)
-        and not body.lstrip()[:5].upper().startswith(("<PDF>", "<XML>", "BEGIN"))
+        if _is_filing(name) and not _NO_WORDS.match(body)
     ]
     wanted = [
         body for kind, body in texts if kind == main or (current and kind.startswith("EX-99"))
@@ -240,7 +254,7 @@ def _filing_id(name: str, accession: str | None) -> str:
 
 def _items(header: str, text: str) -> tuple[str, ...]:
     """The 8-K items as numbers where the text heads them so, else as the header names them."""
-    numbers = _TEXT_ITEM.findall(text)
+    numbers = _TEXT_ITEM.findall(f"\n{text}")
     named = [value.strip() for tag, label, value in _HEADER_LINE.findall(header)
              if (tag or label) in _ITEM_NAMES]  # fmt: skip
     return tuple(dict.fromkeys(numbers or named))
@@ -269,115 +283,11 @@ def _date(value: str | None) -> datetime.date | None:
         return None
 
 
-# ---------------------------------------------------------------- HTML -> text
-
-_ROW, _CELL, _TABLE, _BREAK = "\x1e", "\x1f", "\x1d", "\n" + BREAK
-_BLOCKS = """address article aside blockquote body caption center dd div dl dt fieldset figure
-footer form h1 h2 h3 h4 h5 h6 header hr html li main nav ol option p page section select tbody
-tfoot thead ul"""
-
-
-class _Marks(dict[str, str]):
-    """What a tag turns into; inline and unknown tags into nothing."""
-
-    def __missing__(self, tag: str) -> str:
-        return ""
-
-
-_MARKS = _Marks(
-    {slash + tag: "\n" for tag in _BLOCKS.split() for slash in ("", "/")}
-    | {"br": _BREAK, "tr": _ROW, "/tr": _ROW, "/td": _CELL, "/th": _CELL}
-    | {"table": _TABLE, "/table": _TABLE}
-)
-_FORMATTING = "font|b|i|u|em|strong|small|big|tt|strike|s|nobr|code|a"
-_FORMATTING_TAG = re.compile(rf"</?(?:{_FORMATTING}|{_FORMATTING.upper()})(?:[\s/][^<>]*)?>")
-_HIDDEN_FORMATTING = re.compile(
-    rf"<(?:{_FORMATTING}|{_FORMATTING.upper()})\s[^<>]*(?:display|DISPLAY):\s*(?:none|NONE)"
-)
-_FORMATTING_NAME = re.compile(rf"(</?)(?:{_FORMATTING})(?=[\s/>])", re.IGNORECASE)
-_NESTING = re.compile(
-    r"<(/?)(?:div|ul|ol|li|dl|blockquote|center|section|DIV|UL|OL|LI|DL|BLOCKQUOTE|CENTER)(?=[\s>])"
-)
-_MAX_DEPTH = 2_000
-_SELF_CLOSED = re.compile(r"<(?:title|script|style|textarea|iframe)\b[^<>]*/>")  # XHTML: small
-_DROPPED = (
-    "head,script,style,title,iframe,noframes,noembed,template,textarea,xmp,plaintext,ix\\:header,"
-    '[style*="display:none" i],[style*="display: none" i]'
-)
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-_PRE = re.compile(r"<pre(?:\s[^>]*)?>|</pre>")
-_TAG = re.compile(r"<(/?[a-z!][^\s<>/]*)[^<>\"]*(?:\"[^\"]*\"[^<>\"]*)*>")
-_CONTROL_ENTITY = re.compile(r"&#(?:0*(?:[12]?[0-9]|3[01])|[xX]0*1?[0-9a-fA-F])(?![0-9a-fA-F]);?")
-_LONG_CELL_CHARS = 300
-
-
 def _document_text(body: str) -> str:
     """The clean text of one document, a paragraph a line."""
     if _HTML.search(body):
-        return _html_text(body)
-    return clean_lines(unwrapped(_entities(body.replace("\x0c", "<PAGE>"))))
-
-
-def _entities(text: str) -> str:
-    for entity, character in (("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"')):
-        text = text.replace(entity, character)
-    return text.replace("&amp;", "&")
-
-
-def _html_text(html: str) -> str:
-    """HTML as lines: the parser mends and prunes, then one split turns its tags into marks."""
-    # Unclosed <font>s make an HTML5 parser repeat them all in each following paragraph: 137 kB of
-    # such a page grew to 171 MB in 15 s. They carry no text, so they go first; where one of them
-    # hides its content they become <span>, which is not repeated.
-    hidden = ("isplay" in html or "ISPLAY" in html) and _HIDDEN_FORMATTING.search(html)
-    html = _FORMATTING_NAME.sub(r"\1span", html) if hidden else _FORMATTING_TAG.sub("", html)
-    html = _SELF_CLOSED.sub("", html) if "/>" in html else html
-    tree = LexborHTMLParser(_CONTROL_ENTITY.sub(" ", _shallow(html)))
-    dropped: dict[int, LexborNode] = {node.mem_id: node for node in tree.css(_DROPPED)}
-    for node in reversed(dropped.values()):  # children first: a node dies with its parent
-        node.decompose()
-    mended = _COMMENT.sub("", tree.html or "")
-    parts = _PRE.split(mended)
-    flows = (
-        clean_lines(unwrapped(_entities(_TAG.sub("", part)))) if odd else _flow_text(part)
-        for odd, part in zip([False, True] * len(parts), parts, strict=False)
-    )
-    return "\n".join(flow for flow in flows if flow)
-
-
-def _shallow(html: str) -> str:
-    """The HTML, or flat where it nests absurdly: 100,000 open <div>s cost the parser 36 s."""
-    if html.count("<") < 2 * _MAX_DEPTH:
-        return html
-    steps = accumulate(-1 if slash else 1 for slash in _NESTING.findall(html))
-    return html if max(steps, default=0) < _MAX_DEPTH else _NESTING.sub("<br", html)
-
-
-def _flow_text(html: str) -> str:
-    pieces = _TAG.split(html.replace("\n", " "))
-    pieces[1::2] = map(_MARKS.__getitem__, pieces[1::2])
-    runs = _entities("".join(pieces)).split(_TABLE)
-    return clean_lines("\n".join(_rows(run) if _CELL in run else run for run in runs))
-
-
-def _rows(run: str) -> str:
-    """A table as lines: a row a line; a cell that stands alone or is long keeps its paragraphs."""
-    rows: list[str] = []
-    numeric: list[str] = []
-    for row in run.split(_ROW):
-        cells = [cell for cell in row.split(_CELL) if cell and not cell.isspace()]
-        if len(cells) == 1:
-            rows.append(cells[0])
-        elif any(len(cell) > _LONG_CELL_CHARS and "\n" in cell.strip() for cell in cells):
-            rows.extend(cells)
-        elif cells:
-            line = row_text([" ".join(cell.split()) for cell in cells])
-            rows.append(line)
-            numeric.append(line)
-    if is_numeric(numeric):
-        figures = set(numeric)
-        rows = [row for row in rows if row not in figures and len(row) > _LONG_CELL_CHARS // 4]
-    return "\n".join(rows)
+        return html_text(body)
+    return clean_lines(unwrapped(entities(body.replace("\x0c", "<PAGE>"))))
 
 
 def sentence_table(filing: Filing) -> pa.Table:
@@ -387,7 +297,7 @@ def sentence_table(filing: Filing) -> pa.Table:
     columns = [
         pa.array([name] * len(spans), pa.string()),
         pa.array([f"{name}#{position}" for position in range(len(spans))], pa.string()),
-        pa.array(range(len(spans)), pa.int32()),
+        pa.array(np.arange(len(spans), dtype=np.int32)),
         pa.array([start for start, _ in spans], pa.int32()),
         pa.array([end for _, end in spans], pa.int32()),
         pa.array([text[start:end] for start, end in spans], pa.string()),

@@ -64,6 +64,8 @@ _OPENERS = _words(
     item"""
 )
 
+_SPECIAL = _ALWAYS_INSIDE | _TITLES | _SELDOM
+
 _INVISIBLE = re.compile("[\x80-\x9f\u00ad\u200b-\u200f\u2060\ufeff]")
 BREAK = "\x1c"
 """Begins a line that a bare line break set apart; it may go on with the one before."""
@@ -83,8 +85,8 @@ def sentences(text: str, max_chars: int = MAX_CHARS) -> list[Span]:
     spans: list[Span] = []
     start = 0
     for match in _END.finditer(text):
-        end = match.end()
-        if text[match.start()] != "\n" and not _ends(text, start, match.start(), end):
+        mark, end = match.span()
+        if text[mark] == "." and not _ends(text, start, mark, end):
             continue
         _append(spans, text, start, end, max_chars)
         start = end
@@ -109,13 +111,13 @@ def _append(spans: list[Span], text: str, start: int, end: int, max_chars: int) 
 
 
 def _ends(text: str, start: int, mark: int, end: int) -> bool:
-    """Whether the mark at `mark` closes a sentence that began at `start`."""
-    if text[mark] != ".":
-        return True
+    """Whether the full stop at `mark` closes a sentence that began at `start`."""
     if end - start <= _ENUMERATOR_CHARS and _ENUMERATOR.fullmatch(text[start:end].strip()):
         return False
     word = _word_before(text, start, mark)
     lowered = word.lower()
+    if len(word) > 1 and word.isalpha() and lowered not in _SPECIAL:
+        return True
     if lowered in _ALWAYS_INSIDE or (lowered in _TITLES and word.istitle()):
         return False
     following = _NEXT.match(text, end)
@@ -132,6 +134,8 @@ def _word_before(text: str, start: int, mark: int) -> str:
     """The word that a full stop follows, without brackets, quotes and a prefix such as `non-`."""
     low = max(start, mark - _WORD_CHARS)
     word = text[max(text.rfind(" ", low, mark) + 1, low) : mark]
+    if word.isalpha():
+        return word
     word = word.rpartition(")")[2].rpartition("]")[2].lstrip("\"'“‘«([|—–/\n\t ")
     prefix, _, rest = word.rpartition("-")
     return rest if prefix.isalpha() and "." in rest else word
@@ -164,24 +168,31 @@ _PAGE_LINE = re.compile(
     r"|[^|]{2,60}\|\s*(?:\d{4}\s+)?form\s+10-[kq]\S*\s*\|\s*\d{1,3}"
     r"|[^|]{2,80}\|\s*[A-Z]{1,2}-\d{1,3})[\s\-–—_=*|]*"
 )
+_NO_NUMBER = frozenset("acdefghijklmopqrstuvwyzACDEFGHIJKLMOPQRSTUVWYZ")
+"""No number begins with these, nor with a word: `n/a` does."""
 _NUMBER = re.compile(r"(?i)[\s$€£¥()\[\],.%\d—–\-*†+/x:]*(?:n/?a|n/?m|bps|nil)?[\s)%*]*")
 
 
 _PAGE_CHARS = 60
 _RULED = "-–—_=*| "
+# No page mark begins with these letters, but for the short name of a part: `F-3`.
+_NO_PAGE_MARK = frozenset("acdefghjklmnoqsuwyzACDEFGHJKLMNOQSUWYZ")
 
 
 def _is_page_mark(line: str) -> bool:
     """Whether a line holds no more than a page number, a rule, a bullet or a contents link."""
-    prose = (  # what no page mark is, without the pattern: it took a fifth of the time
-        len(line) > _PAGE_CHARS
-        and line[0].isalnum()
-        and line[-1] not in _RULED
-        and "|" not in line
-        and "   " not in line
-        and "\t" not in line
-    )
-    return not prose and _PAGE_LINE.fullmatch(line) is not None
+    if "|" not in line:  # what no page mark is, without the pattern: it took a fifth of the time
+        if line[:1] in _NO_PAGE_MARK and "-" not in line[1:3]:
+            return False
+        if (
+            len(line) > _PAGE_CHARS
+            and line[0].isalnum()
+            and line[-1] not in _RULED
+            and "   " not in line
+            and "\t" not in line
+        ):
+            return False
+    return _PAGE_LINE.fullmatch(line) is not None
 
 
 def row_text(cells: list[str]) -> str:
@@ -204,7 +215,9 @@ def row_text(cells: list[str]) -> str:
 def is_numeric(rows: list[str]) -> bool:
     """Whether most cells of a table are numbers, its first column left out: that one names."""
     cells = [cell for row in rows for cell in row.split(" | ")[1:]]
-    numbers = sum(_NUMBER.fullmatch(cell) is not None for cell in cells)
+    numbers = sum(
+        cell[:1] not in _NO_NUMBER and _NUMBER.fullmatch(cell) is not None for cell in cells
+    )
     return 2 * numbers > len(cells)
 
 
@@ -287,14 +300,14 @@ def _line(raw: str, blank: int, broken: bool, table: int) -> _Line:
     body = raw.lstrip()
     indent = len(raw) - len(body)
     if ("  " if table else "    ") not in body:
-        text = " ".join(body.split())
+        text = one_line(body)
         return _Line(text, indent, len(raw), [text], indent, blank, broken, table)
     cells = (_TABLE_GAP if table else _GAP).split(body)
     last_column = len(raw) - len(cells[-1])
-    cells = [" ".join(cell.split()) for cell in cells]
+    cells = [one_line(cell) for cell in cells]
     if len(cells) == 2 and _MARKER.fullmatch(cells[0]):
         cells = [" ".join(cells)]
-    return _Line(" ".join(body.split()), indent, len(raw), cells, last_column, blank, broken, table)
+    return _Line(one_line(body), indent, len(raw), cells, last_column, blank, broken, table)
 
 
 def _wrap_width(lines: list[_Line]) -> int:
@@ -317,16 +330,15 @@ def _starts_list(text: str) -> bool:
 
 def _joins(previous: _Line, line: _Line, width: int) -> bool:
     """Whether `line` goes on with what `previous` began."""
-    first_word = line.text.split(" ", 1)[0]
     if len(line.cells) > 1:
         return False
     if _aligned(previous, line):
         return True
     if len(previous.cells) > 1:
         return False
+    first_word = line.text.partition(" ")[0]
     full = previous.edge + 1 + len(first_word) > width - 10
     ended = previous.text[-1] in ".!?:;"
-    listed = _starts_list(previous.text)
     loose = ended or not full or previous.text.endswith((",", " and", " or"))
     if line.table or (_starts_list(line.text) and (loose or _BULLET.match(line.text))):
         return False
@@ -335,7 +347,8 @@ def _joins(previous: _Line, line: _Line, width: int) -> bool:
     if line.blank == 0 and not line.broken:
         if _continues(previous.text, line.text):
             return True
-        indented = line.indent > previous.indent + 2 and previous.indent < 20 and not listed
+        indented = line.indent > previous.indent + 2 and previous.indent < 20
+        indented = indented and not _starts_list(previous.text)
         long = not ended and len(previous.text) > 0.6 * width and line.indent == previous.indent
         return (full or long) and not indented
     if _continues(previous.text, line.text):
@@ -345,18 +358,29 @@ def _joins(previous: _Line, line: _Line, width: int) -> bool:
     return doubled and full and not ended and line.edge >= 20 and not previous.text.isupper()
 
 
+def one_line(text: str) -> str:
+    """The text stripped, and each run of white space in it as one space."""
+    line = text.strip()
+    if line.isprintable() and "  " not in line:  # no other white space is printable
+        return line
+    return " ".join(line.split())
+
+
 def clean_lines(text: str) -> str:
     """Lines without page marks and needless space; one broken off by a page or a <br> goes on."""
     out: list[list[str]] = []
     broken = False
-    for raw in (text if text.isascii() else _INVISIBLE.sub("", text)).split("\n"):
-        line = " ".join(raw.split())
+    for raw in text.split("\n"):
+        if not raw or raw.isspace():  # most are, where tags were
+            continue
+        visible = raw if raw.isascii() else _INVISIBLE.sub("", raw)
+        line = one_line(visible)
         if not line:
             continue
         if _is_page_mark(line):
             broken = True
             continue
-        if (broken or raw.startswith(BREAK)) and out and _continues(out[-1][-1], line):
+        if (broken or visible.startswith(BREAK)) and out and _continues(out[-1][-1], line):
             out[-1].append(line)
         else:
             out.append([line])

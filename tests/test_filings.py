@@ -208,6 +208,27 @@ def test_hidden_parts_are_dropped() -> None:
     assert text_of('<p>Seen <font style="display:none">not</font>too.</p>') == ["Seen too."]
 
 
+def test_a_hidden_inline_tag_hides_its_content_alone() -> None:
+    assert text_of('<p>A <span style="display:none">x <span>y</span></span>b</p>') == ["A b"]
+    assert text_of('<p>A <ix:x style="DISPLAY: NONE">x <b>y</b></ix:x>b <i>c</i></p>') == ["A b c"]
+
+
+def test_a_tag_ends_where_its_quotes_let_it() -> None:
+    assert text_of("<p title=\"a > b\">One</p><p title='c > d'>Two") == ["One", "Two"]
+    assert text_of('<span title="a > b">One</span><td width=5">Two</td>') == ["OneTwo"]
+    assert text_of("<p>a < b <b class='x'>or</b> c > d") == ["a < b or c > d"]
+    assert text_of("<!-- <b --><p>Seen.<!-- <p class='x'> --></p>") == ["Seen."]
+
+
+def test_empty_cells_are_nothing() -> None:
+    cells = "<td>Fee</td><td></td><td><font>&nbsp;</font></td><td style='x'>&#160;</td><td>due</td>"
+    assert text_of(f"<table><tr>{cells}</tr></table>") == ["Fee | due"]
+
+
+def test_signs_that_open_no_tag_cost_little() -> None:
+    assert read("x.htm", b"<p>One.</p>" + b"<" * 500_000).text.startswith("One.")
+
+
 def test_tables_become_lines() -> None:
     row = "<tr><td>{}</td><td> <p>{}</p> </td></tr>"
     table = (

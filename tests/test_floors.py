@@ -18,7 +18,7 @@ HOMES = {
     "llama_cpp": {"gguf_form.py"},
     "tokenizers": {"tokenizer.py"},
     "hyperscan": {"stages/prefilter.py"},
-    "selectolax": {"filings.py"},
+    "selectolax": {"markup.py"},
     "omegaconf": {"config.py"},
     "hydra": {"config.py"},
     "httpx": {"endpoint.py", "client/"},

@@ -1,6 +1,6 @@
 """HTML as filers write it -> lines of text: a parser mends and prunes, one split does the rest.
 
-Nine bytes in ten are attributes and formatting. They go before the parser sees them, so that
+Nine bytes in ten are markup. Attributes and inline tags go before the parser sees them, so that
 everything after it works on a third of the page; each distinct tag is looked at once.
 """
 

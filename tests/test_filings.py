@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 import pytest
 
 from raydistill import filings
+from raydistill.bench import edgar
 from raydistill.errors import FilingError, SetupError
 from raydistill.filings import SENTENCES, read, sentence_table
 
@@ -349,6 +350,12 @@ def test_packed_files_are_unpacked_and_broken_ones_have_a_code(tmp_path: Path) -
             filings.open_bytes(str(packed))
     with pytest.raises(FilingError, match="unreadable"):
         filings.open_bytes(str(tmp_path / "gone.txt"))
+
+
+def test_the_bench_reads_what_it_makes() -> None:
+    figures = edgar.run(passes=1)
+    assert {f"{kind}_mb_per_s" for kind in edgar.KINDS} <= figures.keys()
+    assert min(figures.values()) > 0
 
 
 @pytest.mark.shared

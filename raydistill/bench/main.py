@@ -67,6 +67,12 @@ def _evaluate(config: Config) -> dict[str, Any]:
     return evaluate.run()
 
 
+def _edgar(config: Config) -> dict[str, Any]:
+    from raydistill.bench import edgar
+
+    return edgar.run(Path(config.corpus) if config.corpus else None)
+
+
 def _cluster(config: Config) -> dict[str, Any]:
     from raydistill.bench import cluster
 
@@ -95,7 +101,7 @@ def _backfill(config: Config) -> dict[str, Any]:
     return backfill.run(
         Path(config.root) / "backfill", _release(config), students,
         Path(config.corpus) if config.corpus else None,
-        filings=(config.rows or [30])[0], threads=config.threads,
+        filings=(config.rows or [80])[0], threads=config.threads,
     )  # fmt: skip
 
 
@@ -147,6 +153,7 @@ BENCHES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "postgres_read": _postgres_read,
     "build": _build,
     "evaluate": _evaluate,
+    "edgar": _edgar,
     "cluster": _cluster,
     "students": _students,
     "train": _train,

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from raydistill import dataset, postgres, release
+from raydistill import dataset, pgread, postgres, release
 from raydistill.dataset import Dataset
 from raydistill.events import events_table
 from raydistill.progress import table
@@ -146,7 +146,7 @@ def _rows(database: str, task: Task, opened: str, days: int) -> Iterator[Mapping
         t=postgres.identifier(events_table(task)),
         **{f"c{at}": postgres.identifier(one) for at, one in enumerate(columns)},
     )
-    for batch in postgres.scan(database, query, [opened, days]):
+    for batch in pgread.scan(database, query, [opened, days]):
         yield from batch.to_pylist()
 
 

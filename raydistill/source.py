@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 import pyarrow as pa
 
 from raydistill import filings as edgar
-from raydistill import pgserver, postgres
+from raydistill import pgread, pgserver, postgres
 from raydistill.chunk import SENTENCES, marked, markers
 from raydistill.errors import FilingError, SetupError
 from raydistill.parquet import ParquetSentences
@@ -163,12 +163,14 @@ class PostgresSentences:
         names = {ours: postgres.identifier(theirs) for ours, theirs in self.columns.items()}
         query = postgres.sql(
             "SELECT {filing_id}::text AS filing_id, {id}::text AS id, {position}::int AS position,"
-            " {text} AS text FROM {table} WHERE {filing_id} = ANY(%s) AND {where} ORDER BY 1, 3",
+            " {text} AS text FROM {table} WHERE {filing_id} = ANY({filings}) AND {where}"
+            " ORDER BY 1, 3",
             table=postgres.identifier(self.table),
-            where=postgres.condition(self.where, params=True),
+            where=postgres.condition(self.where),
+            filings=postgres.literal(filings),
             **names,
         )
-        batches = list(postgres.scan(self.dsn, query, [filings]))
+        batches = list(pgread.scan(self.dsn, query))
         rows = pa.Table.from_batches(batches).append_column(
             "error", pa.nulls(sum(len(batch) for batch in batches), pa.string())
         )

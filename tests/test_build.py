@@ -16,7 +16,7 @@ from raydistill.errors import SetupError
 from raydistill.lessons import dedup, reading, review_sheet
 from raydistill.lessons.parts import ReadTeacher
 from raydistill.lessons.review_sheet import Row
-from raydistill.postgres import ReadLost
+from raydistill.pgread import ReadLost
 from raydistill.source import SourceConfig, SourceKind
 from raydistill.tasks import FILING_EVENTS
 

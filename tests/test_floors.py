@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "raydistill"
 HOMES = {
-    "psycopg": {"postgres.py"},
-    "adbc_driver_postgresql": {"postgres.py"},
+    "psycopg": {"postgres.py", "pgread.py"},
+    "adbc_driver_postgresql": {"pgread.py"},
     "ctranslate2": {"engine.py"},
     "torch": {"student/", "train.py"},
     "transformers": {"student/"},
@@ -18,6 +18,7 @@ HOMES = {
     "llama_cpp": {"gguf_form.py"},
     "tokenizers": {"tokenizer.py"},
     "hyperscan": {"stages/prefilter.py"},
+    "numba": {"stages/walk.py"},
     "selectolax": {"markup.py"},
     "omegaconf": {"config.py"},
     "hydra": {"config.py"},

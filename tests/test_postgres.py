@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from raydistill import postgres
+from raydistill import pgread, postgres
 from raydistill.errors import DataError, SetupError
-from raydistill.postgres import BlockRange
+from raydistill.pgread import BlockRange
 
 pytestmark = pytest.mark.postgres
 
@@ -29,7 +29,7 @@ def table_of(batches: Iterable[pa.RecordBatch]) -> pa.Table:
 
 
 def column_of(dsn: str, table: str, column: str, ranges: list[BlockRange], **more: str) -> list:
-    parts = [postgres.read_range(dsn, table, {"x": column}, each, **more) for each in ranges]
+    parts = [pgread.read_range(dsn, table, {"x": column}, each, **more) for each in ranges]
     return [value for part in parts for batch in part for value in batch["x"].to_pylist()]
 
 
@@ -81,7 +81,7 @@ def test_a_missing_database_and_a_wrong_password_are_setup_errors(database: str)
         postgres.connect(wrong)
     assert "sesame" not in str(caught.value)
     with pytest.raises(SetupError, match="password authentication failed") as caught:
-        next(postgres.scan(wrong, "SELECT 1"))
+        next(pgread.scan(wrong, "SELECT 1"))
     assert "sesame" not in str(caught.value)
 
 
@@ -157,7 +157,7 @@ def test_values_of_every_type_come_back_as_they_went_in(database: str) -> None:
         postgres.script(connection, f"{ddl} tz timestamptz, y bytea, c text, other int)")
         assert postgres.copy_in(connection, "t", data) == 3
     columns = {name: name for name in data.column_names}
-    found = table_of(postgres.read_range(database, "t", columns, BlockRange()))
+    found = table_of(pgread.read_range(database, "t", columns, BlockRange()))
     assert found.to_pylist() == data.to_pylist()
     assert found["tz"].type == pa.timestamp("us", "UTC")
 
@@ -243,7 +243,7 @@ def test_copy_in_commits_nothing_by_itself(database: str) -> None:
 
 
 def test_ranges_cover_each_row_once(events: str) -> None:
-    ranges = postgres.ranges(events, "events", 1000)
+    ranges = pgread.ranges(events, "events", 1000)
     assert 15 <= len(ranges) <= 25
     assert ranges[-1].stop is None
     assert [r.start for r in ranges[1:]] == [r.stop for r in ranges[:-1]]
@@ -251,9 +251,9 @@ def test_ranges_cover_each_row_once(events: str) -> None:
 
 
 def test_under_a_snapshot_later_writes_are_not_seen_and_nothing_is_lost(events: str) -> None:
-    ranges = postgres.ranges(events, "events", 2000)
+    ranges = pgread.ranges(events, "events", 2000)
     seen: list[int] = []
-    with postgres.snapshot(events, "events") as name:
+    with pgread.snapshot(events, "events") as name:
         for number, each in enumerate(ranges):
             seen += column_of(events, "events", "id", [each], snapshot=name)
             # each of these moves rows to other blocks, takes some away and adds some
@@ -268,7 +268,7 @@ def test_under_a_snapshot_later_writes_are_not_seen_and_nothing_is_lost(events: 
 
 def test_a_snapshot_keeps_a_table_from_being_rewritten(events: str) -> None:
     with (
-        postgres.snapshot(events, "events"),
+        pgread.snapshot(events, "events"),
         pytest.raises(Exception, match="lock timeout"),
         postgres.connect(events) as other,
     ):
@@ -276,31 +276,29 @@ def test_a_snapshot_keeps_a_table_from_being_rewritten(events: str) -> None:
 
 
 def test_a_read_from_a_snapshot_that_ended_is_lost(events: str) -> None:
-    with postgres.snapshot(events) as name:
+    with pgread.snapshot(events) as name:
         pass
-    with pytest.raises(postgres.ReadLost, match=name):
-        next(postgres.read_range(events, "events", {"x": "id"}, BlockRange(), snapshot=name))
+    with pytest.raises(pgread.ReadLost, match=name):
+        next(pgread.read_range(events, "events", {"x": "id"}, BlockRange(), snapshot=name))
 
 
 def test_a_read_whose_connection_dies_raises(events: str) -> None:
     many = "SELECT a.id, a.body FROM events a, generate_series(1, 50)"
     execute(events, f"CREATE VIEW many AS {many}")
-    batches = postgres.read_range(
-        events, "many", {"x": "id", "y": "body"}, BlockRange(), batch_mib=1
-    )
+    batches = pgread.read_range(events, "many", {"x": "id", "y": "body"}, BlockRange(), batch_mib=1)
     first = next(batches)
     assert 0 < first.num_rows < 100_000
     kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     kill += " WHERE application_name = 'raydistill read' AND datname = current_database()"
     assert postgres.fetch(events, kill) == [(True,)]
-    with pytest.raises(postgres.ReadLost, match="done again from its start") as caught:
+    with pytest.raises(pgread.ReadLost, match="done again from its start") as caught:
         for _ in batches:
             pass
-    assert isinstance(pickle.loads(pickle.dumps(caught.value)), postgres.ReadLost)
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), pgread.ReadLost)
 
 
 def test_a_read_that_is_given_up_leaves_no_connection_behind(events: str) -> None:
-    batches = postgres.read_range(
+    batches = pgread.read_range(
         events, "events", {"x": "body"}, BlockRange(), where="pg_sleep(0) IS NOT NULL"
     )
     next(batches)
@@ -314,7 +312,7 @@ def test_a_read_that_is_given_up_leaves_no_connection_behind(events: str) -> Non
 def test_batches_are_as_small_as_asked(events: str) -> None:
     columns = {"a": "body"}
     sizes = [
-        b.nbytes for b in postgres.read_range(events, "events", columns, BlockRange(), batch_mib=1)
+        b.nbytes for b in pgread.read_range(events, "events", columns, BlockRange(), batch_mib=1)
     ]
     assert len(sizes) >= 2
     assert max(sizes) < 2 << 20
@@ -330,7 +328,7 @@ def test_types_without_an_arrow_counterpart_are_text(database: str) -> None:
         " ('NaN', NULL, NULL, 'infinity', NULL, NULL, NULL)",
     )
     columns = {name.upper(): name for name in ("n", "j", "u", "tz", "m", "c", "a")}
-    found = table_of(postgres.read_range(database, "t", columns, BlockRange(0)))
+    found = table_of(pgread.read_range(database, "t", columns, BlockRange(0)))
     assert found.schema.field("TZ").type == pa.timestamp("us", "UTC")
     assert found.to_pylist() == [
         {
@@ -348,16 +346,16 @@ def test_types_without_an_arrow_counterpart_are_text(database: str) -> None:
 
 def test_an_empty_table_comes_back_with_its_columns(database: str) -> None:
     execute(database, "CREATE TABLE t (id int, raw jsonb)")
-    (only,) = postgres.ranges(database, "t", 10)
-    (batch,) = postgres.read_range(database, "t", {"a": "id", "b": "raw"}, only)
+    (only,) = pgread.ranges(database, "t", 10)
+    (batch,) = pgread.read_range(database, "t", {"a": "id", "b": "raw"}, only)
     assert batch.schema == pa.schema({"a": pa.int32(), "b": pa.string()})
     assert batch.num_rows == 0
 
 
 def test_a_view_is_one_plain_scan(events: str) -> None:
     execute(events, "CREATE VIEW few AS SELECT id + 1 AS id FROM events WHERE id <= 10")
-    assert postgres.ranges(events, "few", 1) == [BlockRange()]
-    with postgres.snapshot(events, "few") as name:
+    assert pgread.ranges(events, "few", 1) == [BlockRange()]
+    with pgread.snapshot(events, "few") as name:
         assert column_of(events, "few", "id", [BlockRange()], snapshot=name) == list(range(2, 12))
 
 
@@ -372,23 +370,23 @@ def test_partitions_and_children_are_read_once_each(database: str) -> None:
         "CREATE TABLE mother (id int); CREATE TABLE child () INHERITS (mother);"
         "INSERT INTO mother VALUES (1), (2); INSERT INTO child VALUES (3)",
     )
-    ranges = postgres.ranges(database, "Kee.p", 500)
+    ranges = pgread.ranges(database, "Kee.p", 500)
     assert {each.partition for each in ranges} == {'"Kee".low', '"Kee"."Hi.gh"'}
     assert sorted(column_of(database, "Kee.p", "id", ranges)) == list(range(5000))
-    found = column_of(database, "mother", "id", postgres.ranges(database, "mother", 500))
+    found = column_of(database, "mother", "id", pgread.ranges(database, "mother", 500))
     assert sorted(found) == [1, 2, 3]
     # who may read the whole but not the parts by name gets one scan of the whole
     dsn = reader(database, 'GRANT USAGE ON SCHEMA "Kee" TO {0}; GRANT SELECT ON "Kee".p TO {0}')
-    assert postgres.ranges(dsn, "Kee.p", 500) == [BlockRange()]
+    assert pgread.ranges(dsn, "Kee.p", 500) == [BlockRange()]
     assert sorted(column_of(dsn, "Kee.p", "id", [BlockRange()])) == list(range(5000))
 
 
 def test_a_role_that_may_only_read_two_columns_is_enough(events: str) -> None:
     execute(events, "ALTER TABLE events ADD secret text")
     dsn = reader(events, "GRANT SELECT (id, body) ON events TO {}")
-    ranges = postgres.ranges(dsn, "events", 5000)
+    ranges = pgread.ranges(dsn, "events", 5000)
     assert ranges == [BlockRange()]  # a block's address is no column that one could be granted
-    with postgres.snapshot(dsn, "events") as name:
+    with pgread.snapshot(dsn, "events") as name:
         assert len(column_of(dsn, "events", "id", ranges, snapshot=name)) == 20_000
     with pytest.raises(SetupError, match=r"secret that this role may read(.|\n)*id, body"):
         postgres.check_columns(dsn, "events", ["id", "secret"])
@@ -398,14 +396,14 @@ def test_a_role_that_may_only_read_two_columns_is_enough(events: str) -> None:
 
 def test_a_role_that_may_only_read_the_table_reads_in_ranges(events: str) -> None:
     dsn = reader(events, "GRANT SELECT ON events TO {}")
-    ranges = postgres.ranges(dsn, "events", 5000)
+    ranges = pgread.ranges(dsn, "events", 5000)
     assert len(ranges) > 2
-    with postgres.snapshot(dsn, "events") as name:
+    with pgread.snapshot(dsn, "events") as name:
         assert len(column_of(dsn, "events", "id", ranges, snapshot=name)) == 20_000
 
 
 def test_where_limits_a_range(events: str) -> None:
-    ranges = postgres.ranges(events, "events", 3000)
+    ranges = pgread.ranges(events, "events", 3000)
     odd = "id % 2 = 1 OR id = 4 -- and a comment"
     found = column_of(events, "events", "id", ranges, where=odd)
     assert sorted(found) == sorted([*range(1, 20_001, 2), 4])
@@ -428,6 +426,35 @@ def test_text_of_a_database_in_another_encoding_is_utf8(postgres_dsn: str) -> No
 def test_scan_takes_values_as_parameters(events: str) -> None:
     query = "SELECT id, %(evil)s AS evil, id::numeric AS n FROM events WHERE id = ANY(%(ids)s);"
     evil = "'; DROP TABLE events; -- \\ %s"
-    found = table_of(postgres.scan(events, query, {"evil": evil, "ids": [3, 5]}))
+    found = table_of(pgread.scan(events, query, {"evil": evil, "ids": [3, 5]}))
     assert found.to_pylist() == [{"id": i, "evil": evil, "n": str(i)} for i in (3, 5)]
-    assert table_of(postgres.scan(events, "SELECT 7 % 4 AS x")).to_pylist() == [{"x": 3}]
+    assert table_of(pgread.scan(events, "SELECT 7 % 4 AS x")).to_pylist() == [{"x": 3}]
+
+
+def test_reads_of_one_thread_share_a_connection_and_find_a_new_one(events: str) -> None:
+    def servers() -> set[int]:
+        query = "SELECT pg_backend_pid() AS pid, count(*) AS rows FROM events"
+        (row,) = table_of(pgread.scan(events, query)).to_pylist()
+        assert row["rows"] == 20_000
+        return {row["pid"]}
+
+    first = servers()
+    assert servers() == first
+    half = pgread.scan(events, "SELECT pg_backend_pid() AS pid, body FROM events", None)
+    assert {next(half)["pid"][0].as_py()} == first
+    assert servers() != first  # one that is in the middle of a read is not shared
+    half.close()
+    execute(
+        events,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database()",
+    )
+    assert servers().isdisjoint(first)  # its server was away: a new connection, no error
+
+
+def test_a_value_written_into_a_statement_stays_a_value(events: str) -> None:
+    odd = ["it's", 'a "b"', "c, {d}", "\\e"]
+    (row,) = postgres.fetch(
+        events, postgres.sql("SELECT {odd}::text[] AS x", odd=postgres.literal(odd))
+    )
+    assert row[0] == odd

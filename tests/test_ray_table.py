@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from raydistill import postgres
+from raydistill import pgread, postgres
 from raydistill.on_ray.tables import table_dataset, table_ranges
-from raydistill.postgres import BlockRange
+from raydistill.pgread import BlockRange
 
 pytestmark = [
     pytest.mark.postgres,
@@ -46,10 +46,10 @@ def events(database: str) -> str:
 def test_rows_that_change_after_the_snapshot_are_read_as_they_were(
     cluster: None, events: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = postgres.ranges(events, "events", 4000)
+    parts = pgread.ranges(events, "events", 4000)
     assert len(parts) > 3
-    monkeypatch.setattr("raydistill.on_ray.tables.postgres.ranges", lambda *_: parts)
-    with postgres.snapshot(events, "events") as name:
+    monkeypatch.setattr("raydistill.on_ray.tables.pgread.ranges", lambda *_: parts)
+    with pgread.snapshot(events, "events") as name:
         with postgres.connect(events) as connection:
             postgres.script(
                 connection, "UPDATE events SET id = -id; DELETE FROM events WHERE id < -9"
@@ -60,7 +60,7 @@ def test_rows_that_change_after_the_snapshot_are_read_as_they_were(
 
 
 def test_a_lost_snapshot_is_an_error_and_never_fewer_rows(cluster: None, events: str) -> None:
-    with postgres.snapshot(events, "events") as name:
+    with pgread.snapshot(events, "events") as name:
         pass
     rows = table_dataset(events, "events", {"n": "id"}, snapshot=name)
     with pytest.raises(Exception, match="must be done again"):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import ray
 
-from raydistill import pgserver, postgres
+from raydistill import pgread, pgserver, postgres
 from raydistill.on_ray import cluster
 from raydistill.on_ray.tables import table_dataset
 
@@ -119,7 +119,7 @@ def _ray(dsn: str) -> tuple[int, float, float]:
 
     columns = _columns(dsn)
     started = time.perf_counter()
-    with postgres.snapshot(dsn, "kee.events") as name:
+    with pgread.snapshot(dsn, "kee.events") as name:
         rows = table_dataset(dsn, "kee.events", columns, snapshot=name, connections=READERS)
         counted = rows.map_batches(count, batch_size=None, batch_format="pyarrow").to_pandas()
     seconds = time.perf_counter() - started
@@ -130,9 +130,9 @@ def _read(dsn: str) -> tuple[int, float, float]:
     """Rows read, seconds, and this process's peak in MiB."""
     columns = _columns(dsn)
     started, rows = time.perf_counter(), 0
-    with postgres.snapshot(dsn, "kee.events") as name:
-        for each in postgres.ranges(dsn, "kee.events"):
-            for batch in postgres.read_range(dsn, "kee.events", columns, each, snapshot=name):
+    with pgread.snapshot(dsn, "kee.events") as name:
+        for each in pgread.ranges(dsn, "kee.events"):
+            for batch in pgread.read_range(dsn, "kee.events", columns, each, snapshot=name):
                 rows += batch.num_rows
     return rows, time.perf_counter() - started, _peak_mib()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from raydistill import postgres
+from raydistill import pgread, postgres
 from raydistill.errors import SetupError
 from raydistill.lessons import spill
 from raydistill.lessons.parts import ReadLeftOut, ReadSentences, ReadTeacher
@@ -107,7 +107,7 @@ def _of_tables(
     processes: ProcessPoolExecutor | None,
 ) -> Gathered:
     tables = (config.filings, config.sentences, config.events)
-    with postgres.snapshot(database, *(one.table for one in tables)) as snapshot:
+    with pgread.snapshot(database, *(one.table for one in tables)) as snapshot:
         events, sentences = (
             _count(database, one, snapshot) for one in (config.events, config.sentences)
         )
@@ -174,8 +174,8 @@ def _each(
 
 
 def _batches(database: str, one: TableConfig, snapshot: str) -> Any:
-    for part in postgres.ranges(database, one.table):
-        yield from postgres.read_range(
+    for part in pgread.ranges(database, one.table):
+        yield from pgread.read_range(
             database, one.table, one.columns, part, snapshot=snapshot, where=one.where
         )
 
@@ -187,7 +187,7 @@ def _count(database: str, one: TableConfig, snapshot: str) -> int:
         table=postgres.identifier(one.table),
         where=postgres.condition(one.where),
     )
-    (batch, *_) = postgres.scan(database, query, snapshot=snapshot)
+    (batch, *_) = pgread.scan(database, query, snapshot=snapshot)
     return int(batch.column(0)[0].as_py())
 
 

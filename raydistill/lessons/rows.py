@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as compute
 import pyarrow.parquet as pq
 
-from raydistill import postgres
+from raydistill import pgread
 from raydistill.errors import SetupError
 from raydistill.lessons.spill import plain
 from raydistill.lessons.teacher import json_text
-from raydistill.postgres import BlockRange
+from raydistill.pgread import BlockRange
 
 pc: Any = compute
 
@@ -94,10 +94,10 @@ class TableRows:
     where: str | None = None
 
     def parts(self) -> list[BlockRange]:
-        return postgres.ranges(self.dsn, self.table_name, RANGE_ROWS)
+        return pgread.ranges(self.dsn, self.table_name, RANGE_ROWS)
 
     def tables(self, part: BlockRange) -> Iterator[pa.Table]:
-        batches = postgres.read_range(
+        batches = pgread.read_range(
             self.dsn, self.table_name, self.columns, part, snapshot=self.snapshot, where=self.where
         )
         held: list[pa.RecordBatch] = []

@@ -1,6 +1,6 @@
 """Ray Data's way into a table: block ranges under one snapshot, one read task a range.
 
-The driver holds the snapshot open (`postgres.snapshot`) while tasks read. A task that is retried
+The driver holds the snapshot open (`pgread.snapshot`) while tasks read. A task that is retried
 reads its range whole, in the same snapshot: the rows are the same, none twice.
 """
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from raydistill import postgres
+from raydistill import pgread
 from raydistill.on_ray.parts import Parts
-from raydistill.postgres import BlockRange
+from raydistill.pgread import BlockRange
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -32,7 +32,7 @@ def table_ranges(
     """The ranges of a table as parts; making them asks no server."""
 
     def read(one: BlockRange) -> Iterator[pa.Table]:
-        batches = postgres.read_range(
+        batches = pgread.read_range(
             dsn, table, columns, one, snapshot=snapshot, where=where, batch_mib=_BATCH_MIB
         )
         for batch in batches:
@@ -56,7 +56,7 @@ def table_dataset(
     """
     import ray.data
 
-    ranges = postgres.ranges(dsn, table, RANGE_ROWS)
+    ranges = pgread.ranges(dsn, table, RANGE_ROWS)
     source = table_ranges(dsn, table, columns, ranges, snapshot=snapshot, where=where)
     return ray.data.read_datasource(
         source, concurrency=min(connections, len(ranges)), override_num_blocks=len(ranges)

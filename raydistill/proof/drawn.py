@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raydistill import postgres
+from raydistill import pgread, postgres
 from raydistill.dataset import share
 from raydistill.errors import AnswerError, SetupError
 from raydistill.lessons import teacher
@@ -119,7 +119,7 @@ def _ids(dsn: str, source: SourceConfig, filings: list[str]) -> list[tuple[str, 
         table=postgres.identifier(table.table),
         where=postgres.condition(table.where, params=True),
     )
-    batches = list(postgres.scan(dsn, query, [filings]))
+    batches = list(pgread.scan(dsn, query, [filings]))
     columns = pa.Table.from_batches(batches).to_pydict()
     return sorted(zip(columns["id"], columns["filing"], strict=True))
 
@@ -155,7 +155,7 @@ def _answers(
         filing=postgres.identifier(columns["filing_id"]),
         where=postgres.condition(table.where, params=True),
     )
-    read = pa.Table.from_batches(list(postgres.scan(dsn, query, [filings])))
+    read = pa.Table.from_batches(list(pgread.scan(dsn, query, [filings])))
     rows = read.filter(read["taken"])
     said = teacher.records(rows, task, {})
     ids, texts = [str(id) for id in rows["id"].to_pylist()], rows["text"].to_pylist()

@@ -2,6 +2,7 @@
 
 The threshold is the lower of two: what keeps the recall asked for on validation, and even odds.
 Validation alone would set it too high, since companies of other splits are harder than its own.
+Where the glance is so sure that the classifier would keep next to all, the classifier is not asked.
 """
 
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from raydistill.stages.pieces import pieces
 
 LEARN_ROWS = 200_000  # of either kind: 25 s, and 300 MB of features
 PAYS = 0.2  # of the candidates without events that it must drop to be worth its place
+# Of the sentences that pass it, the share of which it must be sure to spare the classifier them.
+SPARES = 0.2
 
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,53 @@ def learned(train: pa.Table, held_out: pa.Table, *, recall: float) -> Learned | 
         events=events,
         passes=float((scores[~truth] >= threshold).mean()),
     )
+
+
+@dataclass(frozen=True)
+class Sure:
+    """From which score on the glance is sure: of those `sentences` of validation, the share
+    `spared` of what passes it, the classifier keeps the share `kept` (at least `low`, 95 %)."""
+
+    threshold: float
+    kept: float
+    low: float
+    sentences: int
+    spared: float
+
+    def told(self) -> dict[str, float]:
+        """What stands in the release's metrics."""
+        return {
+            "sure": self.threshold,
+            "sure_kept": self.kept,
+            "sure_kept_low": self.low,
+            "spared": self.spared,
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"sure of {self.spared:.1%} of what passes it, of which skip would keep {self.kept:.2%}"
+            f" (at least {self.low:.2%}): skip is not asked"
+        )
+
+
+def sure(scores: Floats, kept: Bools, *, shown: float, least: float) -> Sure | None:
+    """The lowest score from which on validation shows that the classifier keeps `shown` of all.
+
+    `scores` are the glance's of the sentences that pass it, `kept` what the classifier does with
+    them. No score below `least` is one. None where so few would be spared that it does not pay.
+    """
+    order = np.argsort(-scores, kind="stable")
+    found = np.cumsum(kept[order])
+    # Only where the next score is lower: sentences of one score are told apart by nothing.
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) < 0, True) & (scores[order] >= least))
+    for at in ends[::-1].tolist():
+        low = clopper_pearson(int(found[at]), at + 1)[0]
+        if low >= shown:
+            spared = (at + 1) / len(scores)
+            share = float(found[at] / (at + 1))
+            made = Sure(float(scores[order[at]]), share, low, at + 1, spared)
+            return made if spared >= SPARES else None
+    return None
 
 
 def fitted(texts: "pa.ChunkedArray", keep: Bools) -> tuple[NDArray[np.float32], float]:

@@ -4,6 +4,7 @@ A chunk goes in (see chunk.py). Rows without text pass every stage: markers, and
 processed, which lose their text and carry an error code.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -215,7 +216,8 @@ def _glance(release: Release) -> Stage:
     threshold = release.manifest.thresholds.get("glance")
     if threshold is None:
         return everything
-    return glance.Glance.load(release.folder / glance.FILE, threshold=threshold)
+    sure = release.manifest.thresholds.get("sure", math.inf)
+    return glance.Glance.load(release.folder / glance.FILE, threshold=threshold, sure=sure)
 
 
 def everything(batch: pa.Table) -> pa.Table:

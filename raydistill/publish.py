@@ -12,20 +12,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from raydistill import dataset, engine, glancing, keywords, release
+from raydistill import dataset, engine, release
 from raydistill.dataset import Dataset
 from raydistill.errors import SetupError
-from raydistill.pipeline import Stage
 from raydistill.proof import formats
-from raydistill.proof.calibration import Validated, validated
+from raydistill.proof.before import Before
+from raydistill.proof.calibration import validated
 from raydistill.proof.students import Answers, Students, masters
 from raydistill.questions import publishing
 from raydistill.release import Release
-from raydistill.stages import filters, glance
+from raydistill.stages import filters
 from raydistill.stages.extract import Said
-from raydistill.stages.prefilter import Prefilter
 from raydistill.stages.routed import ROUTE, extractor
-from raydistill.stages.skip import Skip
 from raydistill.student.folder import Card, card
 from raydistill.student.masters import Extractor
 
@@ -40,7 +38,9 @@ class Config:
     slower, answers the first `parity_rows` of them. `formats` are measured beside each other and
     kept in a folder beside the release; quantisation=auto takes the fastest of them that passes.
     `glance` is the recall that the glance's threshold is chosen for, null for no glance; it is left
-    out where validation shows less than `glance_shown` (lower bound, 95 %).
+    out where validation shows less than `glance_shown` (lower bound, 95 %). The skip classifier is
+    not asked where it would keep `glance_sure` (lower bound) of what the glance is as sure of, and
+    always where that is null.
     """
 
     root: str = "runs"
@@ -56,6 +56,7 @@ class Config:
     validation_rows: int = 5000
     glance: float | None = 0.999
     glance_shown: float = 0.995
+    glance_sure: float | None = 0.996
     threads: int = 2
     licence: str = ""
     teacher: str = ""
@@ -66,7 +67,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.quantisation == AUTO and not self.formats:
             self.formats = list(engine.QUANTISATIONS)
-        for name in ("glance", "glance_shown"):
+        for name in ("glance", "glance_shown", "glance_sure"):
             if (value := getattr(self, name)) is not None and not 0 < value <= 1:
                 raise SetupError(f"{name}={value}", expected="a recall: above 0, 1 at most")
 
@@ -96,9 +97,11 @@ def run(config: Config) -> Release:
         engine.convert(Path(config.skip), folder / "skip", quantisation=quantisation)
         students.convert(folder, quantisation)
         shutil.copyfile(data.keywords, folder / "keywords.txt")
-        learned = _glance(config, data, folder)
-        if "threshold" in learned:
-            thresholds["glance"] = learned["threshold"]
+        before = Before(folder, thresholds, skip.shape["max_input"], config.threads)
+        learned = before.look(
+            data.table("train"), data.table("val"), recall=config.glance, shown=config.glance_shown
+        )
+        learned |= before.spare(data.table("val"), shown=config.glance_sure)
         if config.filters is not None:
             filters.read(Path(config.filters))
             shutil.copyfile(config.filters, folder / filters.FILE)
@@ -123,7 +126,8 @@ def run(config: Config) -> Release:
                 expected=f"at most {config.parity:.2%}",
                 todo="set quantisation=auto, int8_float32, int16 or float32, or train longer",
             )
-        found = _validated(config, data, folder, thresholds, skip, rows, said)
+        stages = before.stages() | {"end_to_end": before.skip()}
+        found = validated(rows, data.task, stages, said)
         extra["calibration"] = found.calibration.spec() if found.calibration else None
         return {
             "parity": parity,
@@ -257,45 +261,6 @@ def _parity(rows: pa.Table, said: list[Said], master: Answers) -> dict[str, Any]
         "rows_with_events": len(of_events),
         "disagree_with_events": sum(of_events) / max(1, len(of_events)),
     }
-
-
-def _glance(config: Config, data: Dataset, folder: Path) -> dict[str, Any]:
-    """Writes the glance where it is of use; what validation says of it, or why there is none."""
-    if config.glance is None:
-        return {"left_out": "not asked for"}
-    prefilter = Prefilter(keywords.read(folder / "keywords.txt"))
-    train, val = (prefilter(data.table(one).select(["text", "keep"])) for one in ("train", "val"))
-    found = glancing.learned(train, val, recall=config.glance)
-    reason = found.left_out(config.glance_shown) if found else "candidates of one kind alone"
-    told = found.told() if found else {}
-    if found is None or reason:
-        print(f"no glance: {f'it {found}: ' if found else ''}{reason}")
-        return {"left_out": reason, **{n: told[n] for n in told if n != "threshold"}}
-    print(f"glance: {found}")
-    found.glance.save(folder / glance.FILE)
-    return told
-
-
-def _validated(
-    config: Config,
-    data: Dataset,
-    folder: Path,
-    thresholds: dict[str, float],
-    skip: Card,
-    rows: pa.Table,
-    said: list[Said],
-) -> Validated:
-    """The stated recall and the calibration of the stages in a release's folder."""
-    stages: dict[str, Stage] = {"prefilter": Prefilter(keywords.read(folder / "keywords.txt"))}
-    if "glance" in thresholds:
-        stages["glance"] = glance.Glance.load(folder / glance.FILE, threshold=thresholds["glance"])
-    stages["end_to_end"] = Skip(
-        folder / "skip",
-        threshold=thresholds["skip"],
-        threads=config.threads,
-        max_input=skip.shape["max_input"],
-    )
-    return validated(rows, data.task, stages, said)
 
 
 def _print_validation(made: Release) -> None:

@@ -14,6 +14,7 @@ from raydistill.chunk import marked
 from raydistill.config import compose
 from raydistill.errors import SetupError
 from raydistill.pipeline import Cascade
+from raydistill.proof.before import Before
 from raydistill.proof.judge import judge, sentences
 from raydistill.stages import pieces
 from raydistill.stages.glance import BITS, FILE, Glance, features
@@ -94,6 +95,72 @@ def test_it_drops_rows_and_nothing_else():
     assert Glance(np.zeros(2**BITS, np.float32), 0.0, 0.0)(batch) == batch
     empty = batch.slice(0, 0)
     assert _glance()(empty) == empty
+
+
+def test_where_it_is_sure_it_says_how_likely_an_event_is():
+    texts = ["one two", "three", "four five six", None]
+    batch = pa.table({"id": ["a", "b", "c", None], "text": pa.array(texts)})
+    made = _glance(threshold=-100.0)
+    scores = made.scores(batch["text"])
+    sure = replace(made, sure=float(np.sort(scores[:3])[1]))
+    found = sure(batch)
+    assert found.drop_columns(["skip_score"]) == batch
+    for score, said in zip(scores[:3], found["skip_score"].to_pylist(), strict=False):
+        expected = None if score < sure.sure else pytest.approx(1 / (1 + np.exp(-score)), rel=1e-6)
+        assert said == expected
+    assert found["skip_score"][3].as_py() is None
+    assert sure(batch.slice(0, 0)).schema == found.schema
+
+
+def test_it_is_sure_from_where_validation_shows_that_the_classifier_keeps_enough():
+    scores = np.repeat(np.arange(1000.0, 0.0, -1), 2)
+    kept = np.ones(2000, bool)
+    kept[1500:] = False
+    found = glancing.sure(scores, kept, shown=0.99, least=-np.inf)
+    assert found.low >= 0.99 > glancing.sure(scores, kept, shown=0.98, least=0.0).low
+    assert found.sentences == (scores >= found.threshold).sum()  # sentences of one score together
+    assert found.kept == pytest.approx(kept[: found.sentences].mean())
+    assert found.spared == found.sentences / 2000
+    assert glancing.sure(scores, kept, shown=0.99, least=400.0).threshold == 400.0
+    assert glancing.sure(scores, ~kept, shown=0.99, least=0.0) is None
+    few = glancing.sure(scores, kept, shown=0.99, least=700.0)
+    assert few.spared > glancing.SPARES
+    assert glancing.sure(scores, kept, shown=0.99, least=900.0) is None  # too few to be worth it
+
+
+def test_the_classifier_is_not_asked_where_the_glance_is_sure(looking, tiny):
+    chunk = marked(sentences(tiny.dataset.table("test").slice(0, 1500)))
+    asked = Cascade(looking, threads=1)
+    glance, skip = (step.stage for step in asked.steps[1:3])
+    scores = np.sort(glance.scores(asked.steps[0].stage(chunk)["text"]))
+    spared = Cascade(looking, threads=1)
+    spared.steps[1] = replace(
+        spared.steps[1], stage=replace(glance, sure=float(np.quantile(scores[scores > 0], 0.3)))
+    )
+    spared.part.steps = spared.steps
+    one, other = asked(chunk), spared(chunk)
+    assert 0 < spared.steps[2].stage.recent.asked < skip.recent.asked
+    answers = {row["id"]: row["answer"] for row in one.to_pylist()}
+    passed = [row for row in other.to_pylist() if row["id"]]
+    sure = [row for row in passed if row["skip_score"] == pytest.approx(_likely(glance, row))]
+    assert len(sure) > 20
+    shared = [row for row in passed if row["id"] in answers]
+    assert len(shared) > 0.9 * len(passed)
+    assert all(row["answer"] == answers[row["id"]] for row in shared)
+
+
+def _likely(glance, row):
+    return 1 / (1 + np.exp(-glance.scores(pa.array([row["text"]]))[0]))
+
+
+def test_publish_says_from_where_on_it_is_sure(tiny, tmp_path):
+    made = tiny_publish(tiny.folder, tmp_path / "r", glance_shown=0.9, glance_sure=0.8)
+    told, thresholds = made.manifest.metrics["glance"], made.manifest.thresholds
+    assert told["sure"] == thresholds["sure"] > thresholds["glance"]
+    assert told["sure_kept_low"] >= 0.8
+    assert Cascade(made, threads=1).steps[1].stage.sure == told["sure"]
+    never = tiny_publish(tiny.folder, tmp_path / "n", glance_shown=0.9, glance_sure=None)
+    assert "sure" not in never.manifest.thresholds
 
 
 def test_it_learns_pairs_of_words_and_keeps_what_it_says():
@@ -192,8 +259,10 @@ def test_it_is_left_out_where_validation_cannot_show_it_and_where_it_is_not_want
     assert told["recall_low"] < 0.995
     assert "glance" not in tiny.release.manifest.thresholds
     assert FILE not in tiny.release.manifest.files
-    config = compose("publish", publish.Config, ["glance=null"])
-    assert publish._glance(config, tiny.dataset, tmp_path) == {"left_out": "not asked for"}
+    rows = tiny.dataset.table("val")
+    before = Before(tmp_path, {}, 64, 1)
+    assert before.look(rows, rows, recall=None, shown=0.9) == {"left_out": "not asked for"}
+    assert before.spare(rows, shown=0.9) == {}
     with pytest.raises(SetupError, match="glance_shown=2"):
         compose("publish", publish.Config, ["glance_shown=2"])
 

@@ -1,10 +1,11 @@
-"""The glance: a linear model over words, so cheap that the classifier sees only what passes it.
+"""The glance: a linear model over words, so cheap that the classifier sees only what it doubts.
 
 It reads Arrow's bytes, a whole column at once, hundreds of times faster than the classifier. Words
 are runs of ASCII letters, digits, $ and %, in lower case and with every digit as 0; whatever else
 there is stands between words.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ Hashes = NDArray[np.uint64]
 class Glance:
     """Keeps the rows whose `text` scores at least `threshold`, and those without text.
 
+    From `sure` on there is no need to ask the classifier: such rows get their probability as
+    `skip_score`, a column that others leave null (and that a glance never sure does not add).
     A score is in log-odds: `bias` and the `weights` (float32, 2 ** BITS) of a sentence's words and
     pairs of neighbouring words, over the square root of how many words it has. It is the same alone
     and among others, to the last bit.
@@ -42,9 +45,10 @@ class Glance:
     weights: NDArray[np.float32]
     bias: float
     threshold: float
+    sure: float = math.inf
 
     @classmethod
-    def load(cls, file: Path, *, threshold: float) -> "Glance":
+    def load(cls, file: Path, *, threshold: float, sure: float = math.inf) -> "Glance":
         """The glance in `file`. Raises SetupError where it is none."""
         try:
             found = load_file(str(file))
@@ -53,18 +57,28 @@ class Glance:
                 raise ValueError(f"weights of shape {weights.shape}")
         except (OSError, KeyError, ValueError, SafetensorError) as problem:
             raise SetupError(f"{file} is no glance: {problem}", todo="publish again") from None
-        return cls(weights, float(bias[0]), threshold)
+        return cls(weights, float(bias[0]), threshold, sure)
 
     def save(self, file: Path) -> None:
-        """Writes weights and bias; the threshold stands in the release's manifest."""
+        """Writes weights and bias; the thresholds stand in the release's manifest."""
         save_file({"weights": self.weights, "bias": np.array([self.bias])}, str(file))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return batch.filter(self.keep(batch["text"]))
+        text, scores = batch["text"], self.scores(batch["text"])
+        keep = self._keep(text, scores)
+        if math.isinf(self.sure):
+            return batch.filter(keep)
+        doubted = (scores < self.sure) | np.asarray(pc.is_null(text))
+        likely = 1 / (1 + np.exp(-scores))
+        column = pa.array(likely.astype(np.float32), mask=doubted)
+        return batch.append_column("skip_score", column).filter(keep)
 
     def keep(self, texts: "pa.Array | pa.ChunkedArray") -> pa.Array:
-        """Whether each sentence is worth the classifier's time; true for null."""
-        return pc.or_(pa.array(self.scores(texts) >= self.threshold), pc.is_null(texts))
+        """Whether each sentence passes; true for null."""
+        return self._keep(texts, self.scores(texts))
+
+    def _keep(self, texts: "pa.Array | pa.ChunkedArray", scores: Floats) -> pa.Array:
+        return pc.or_(pa.array(scores >= self.threshold), pc.is_null(texts))
 
     def scores(self, texts: "pa.Array | pa.ChunkedArray") -> Floats:
         """The score of each sentence (sentences,); that of null is the bias."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from raydistill.engine import Floats
 from raydistill.readers import SkipScorer
 from raydistill.stages.recent import Recent
 from raydistill.tokenizer import Tokenizer
@@ -13,8 +14,9 @@ from raydistill.tokenizer import Tokenizer
 class Skip:
     """Adds `skip_score`, the probability of an event, and drops rows below `threshold`.
 
-    Rows without text (markers, rows that already failed) pass with a null score. A sentence
-    that was scored lately is not scored again.
+    Rows without text (markers, rows that already failed) pass with a null score. A row that comes
+    with a score is not scored: the glance was sure of it. Nor is, again, a sentence that was scored
+    lately.
     """
 
     def __init__(self, folder: Path, *, threshold: float, threads: int, max_input: int) -> None:
@@ -36,11 +38,19 @@ class Skip:
     def scored(self, batch: pa.Table) -> pa.Table:
         """Every row, with its `skip_score`."""
         texts = batch.column("text").to_pylist()
-        rows = [at for at, text in enumerate(texts) if text is not None]
-        column = np.full(len(texts), np.nan, np.float32)
+        column, batch = _sure(batch)
+        rows = [at for at in np.flatnonzero(np.isnan(column)) if texts[at] is not None]
         column[rows] = self.recent([texts[at] for at in rows], self._scores)
         mask = np.isnan(column)
         return batch.append_column("skip_score", pa.array(column, pa.float32(), mask=mask))
 
     def _scores(self, texts: list[str]) -> list[float]:
         return self.scorer(self.tokenizer.batch_ids(texts)).tolist()
+
+
+def _sure(batch: pa.Table) -> tuple[Floats, pa.Table]:
+    """The scores that rows come with (NaN where there is none), and the batch without them."""
+    if "skip_score" not in batch.column_names:
+        return np.full(len(batch), np.nan, np.float32), batch
+    column = batch.column("skip_score").to_numpy(zero_copy_only=False).astype(np.float32)
+    return column, batch.drop_columns(["skip_score"])

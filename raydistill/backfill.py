@@ -70,8 +70,6 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.abstain < 1:
             raise SetupError(f"abstain={self.abstain}", expected="a probability: 0 (never) to 1")
-        if min(self.scale.actors, self.scale.threads, self.scale.chunk) < 1:
-            raise SetupError("scale below 1", expected="actors, threads and chunk of at least 1")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -149,7 +147,8 @@ def _to_do(config: Config, name: str, work: Work) -> tuple[list[list[str]], Step
         print(f"backfill {name}: {letters:,} dead letters of {len(dead):,} filings; {release}")
         return chunks, retry.STEPS
     filings, done = work.sentences.filings(), work.sink.done()
-    chunks = list(chunked([one for one in filings if one[0] not in done], config.scale.chunk))
+    left = [one for one in filings if one[0] not in done]
+    chunks = list(chunked(left, config.scale.chunk_of(sum(size for _, size in left))))
     pending = sum(len(chunk) for chunk in chunks)
     print(
         f"backfill {name}: {len(filings):,} filings, {len(filings) - pending:,} done before,"
@@ -232,7 +231,7 @@ def _plan(config: Config, sentences: Sentences, opened: Release) -> dict[str, An
     told = planning.plan(
         planning.sample(sentences, cascade, opened.task, filings),
         filings,
-        sum(1 for _ in chunked(filings, scale.chunk)),
+        sum(1 for _ in chunked(filings, scale.chunk_of(sum(size for _, size in filings)))),
         actors=scale.actors,
         threads=scale.threads,
         prices=config.prices,

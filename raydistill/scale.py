@@ -18,6 +18,8 @@ PER = 1000  # service times are seconds of one core for so many sentences of a f
 # Reads and writes need a core's time but seldom. Actors leave them this much of it: where actors
 # reserve every core, Ray has nowhere to run a read and waits for ever.
 SLIVER = 0.2
+_SMALLEST, _LARGEST = 2_000, 40_000  # sentences of a chunk; 40,000 are some 10 MB
+_ROUNDS = 8  # chunks a core that a run should have
 
 
 class Form(Enum):
@@ -29,7 +31,8 @@ class Form(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class ScaleConfig:
-    """How wide: `actors` of `threads` cores each; `chunk` is the sentences a transaction holds.
+    """How wide: `actors` of `threads` cores each; `chunk` is the sentences a transaction holds, 0
+    what suits the run (see `chunk_of`).
 
     With `form=cluster` actors x threads cores are shared out among pools. `service`: core-seconds
     for 1,000 sentences of read, prefilter, skip, extract and commit; empty: they are measured.
@@ -39,9 +42,26 @@ class ScaleConfig:
     form: Form = Form.laptop
     actors: int = 1
     threads: int = 2
-    chunk: int = 5000
+    chunk: int = 0
     service: dict[str, float] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if min(self.actors, self.threads) < 1 or self.chunk < 0:
+            raise SetupError(
+                "scale below 1", expected="actors and threads of at least 1, chunk of at least 0"
+            )
+
+    def chunk_of(self, sentences: int) -> int:
+        """The sentences of a chunk in a run of so many.
+
+        Each chunk costs Ray's one driver some 0.1 s, so they are large; but a short run has enough
+        of them that reading, running and writing go on side by side on every core.
+        """
+        if self.chunk:
+            return self.chunk
+        share = sentences // (_ROUNDS * self.actors * self.threads)
+        return min(_LARGEST, max(_SMALLEST, share))
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,3 +114,13 @@ def test_a_backfill_in_pools_writes_what_one_in_one_pool_writes(database, tiny):
         ray.shutdown()
     assert sum(line["new"] for line in lines) == 40
     assert_undisturbed(corpus, tiny.release)
+
+
+def test_chunks_suit_the_run():
+    config = scale.ScaleConfig(actors=2, threads=1)
+    assert config.chunk_of(10) == 2_000
+    assert config.chunk_of(480_000) == 30_000  # eight a core
+    assert config.chunk_of(10**8) == 40_000
+    assert replace(config, chunk=77).chunk_of(10**8) == 77
+    with pytest.raises(SetupError, match="scale below 1"):
+        scale.ScaleConfig(threads=0)

@@ -1,7 +1,10 @@
 """The prefilter keeps exactly the rows that Python's `re` keeps, with hyperscan and without."""
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -86,13 +89,25 @@ MEANING = [
 ]
 
 
-@pytest.fixture(params=["hyperscan", "re2"])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs a test with the scan, and as on a platform without hyperscan."""
-    if request.param == "re2":
+ENGINES = ("trie", "hyperscan", "re2")
+
+
+def left(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves an engine alone to find rows, as on a platform where the others cannot be imported."""
+    if engine == "trie":
+        assert prefilter._trie() is not None
+        return
+    monkeypatch.setattr(prefilter, "_trie", lambda: None)
+    if engine == "re2":
         monkeypatch.setattr(prefilter, "hyperscan", None)
     elif prefilter.hyperscan is None:
         pytest.skip("hyperscan has no wheel here")
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test as it is, and as on platforms without numba, and without hyperscan."""
+    left(request.param, monkeypatch)
     return request.param
 
 
@@ -137,16 +152,126 @@ TEXTS = st.text(alphabet="aAbkKéÉ²_1  \n\t-’—\u00a0\u202f\u212aſ合\x00"
     keywords=st.lists(st.one_of(PHRASES, PHRASES, REGEXES), min_size=1, max_size=6),
     texts=st.lists(st.none() | TEXTS, max_size=25),
 )
-def test_scan_and_fallback_agree_with_re_on_any_text(
+def test_every_engine_agrees_with_re_on_any_text(
     keywords: list[str], texts: list[str | None]
 ) -> None:
     expected = [
         t is not None and bool(reference_pattern(keywords).search(one_line(t))) for t in texts
     ]
-    assert kept(keywords, texts) == expected
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prefilter, "hyperscan", None)
-        assert kept(keywords, texts) == expected
+    for engine in ENGINES:
+        with pytest.MonkeyPatch.context() as patch:
+            left(engine, patch)
+            assert kept(keywords, texts) == expected, engine
+
+
+# Words that share beginnings, shorter and longer than the 8 and 15 bytes that the trie looks up.
+SHARED_WORDS = st.one_of(
+    st.integers(1, 18).map(lambda n: "internationalisation"[:n]),
+    st.integers(2, 9).map(lambda n: "nationals"[-n:]),
+    st.sampled_from(
+        ["a", "in", "at&t", "u.s.", "10-k", "_x", "$5", "(loss)", "c++", "é", "in`", "in@"]
+    ),
+)
+SPACES = [" ", " ", " ", "  ", "\t", "\n ", "\u00a0", " \u00a0", "\u2009 ", "\u3000"]
+OTHERS = ["\u200b", "’", "—", "", *"éſ²_-.,\x00\x1f\u1680\x85🙂合"]
+SEPARATORS = st.sampled_from([*SPACES, *OTHERS])
+CASES = st.sampled_from([str.lower, str.upper, str.title])
+NEAR_TEXTS = st.lists(
+    st.builds(lambda case, w, s: case(w) + s, CASES, SHARED_WORDS, SEPARATORS), max_size=12
+).map("".join)
+NEAR_PHRASES = st.builds(
+    lambda words, start, end: start + " ".join(words) + end,
+    st.lists(SHARED_WORDS, min_size=1, max_size=3),
+    st.sampled_from(["", "", "", "*"]),
+    st.sampled_from(["", "", "", "*"]),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    keywords=st.lists(NEAR_PHRASES, min_size=1, max_size=5),
+    texts=st.lists(st.none() | NEAR_TEXTS, max_size=30),
+    cut=st.integers(0, 5),
+)
+def test_near_matches_are_told_from_matches(
+    keywords: list[str], texts: list[str | None], cut: int
+) -> None:
+    pattern = reference_pattern(keywords)
+    expected = [t is not None and bool(pattern.search(one_line(t))) for t in texts]
+    stage = Prefilter(keywords)
+    for kind in (pa.string(), pa.large_string()):
+        found = stage.mask(pa.array(texts, kind).slice(cut))
+        assert found.to_pylist() == expected[cut:]
+
+
+def test_a_text_next_to_another_in_memory_is_no_part_of_it() -> None:
+    for width in range(1, 140):
+        before, after = "x" * width + " internat", "ional"
+        texts = pa.array([before, after, "merger", "s", "pre", "merger"])
+        assert Prefilter(["international", "merger"]).mask(texts).to_pylist() == [
+            *(False, False, True, False, False, True)
+        ]
+
+
+def test_memory_below_a_null_and_without_room_behind_it_is_read_rightly() -> None:
+    texts = [b"a merger", b"merger", b"the merger"]
+    offsets = np.cumsum([0, *map(len, texts)]).astype(np.int32)
+    valid = np.array([0b101], np.uint8)
+    buffers = [pa.py_buffer(b) for b in (valid, offsets, b"".join(texts))]
+    column = pa.Array.from_buffers(pa.string(), 3, buffers)
+    assert Prefilter(["merger"]).mask(column).to_pylist() == [True, False, True]
+
+
+@pytest.mark.usefixtures("engine")
+def test_long_texts_and_many_near_matches_keep_their_rows() -> None:
+    near = "an international agreements " * 20_000
+    texts = pa.array([near, "", near + "agreement", near, "An International\tAgreement", near])
+    keywords = ["agreement", "international agreement"]
+    assert Prefilter(keywords).mask(texts).to_pylist() == [False, False, True, False, True, False]
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("length", range(1, 18))
+def test_white_space_is_any_run_behind_first_words_of_any_length(length: int) -> None:
+    word = "internationalisation"[:length]
+    white = [" ", "\t", "  ", "\n", "\u00a0", " \u00a0", "\u2009 ", "\u3000"]
+    texts = [f"an {word}{w}act" for w in [*white, "\u200b", "", "-", " “"]]
+    assert kept([f"{word} act"], [*texts]) == [True] * len(white) + [False] * 4
+
+
+@pytest.mark.parametrize("place", [*range(40, 72), *range(96, 128)])
+def test_a_keyword_is_found_wherever_it_stands(place: int) -> None:
+    for keyword in ("a", "merger", "at&t", "credit agreement", "international", "acqui*", "*ware"):
+        word = keyword.replace("*", "")
+        texts = pa.array(
+            [" " * place + word, "-" * place + word, "x" * place + word, "é" * place + word]
+        )
+        expected = [True, True, keyword == "*ware", keyword == "*ware"]
+        assert Prefilter([keyword]).mask(texts).to_pylist() == expected, keyword
+
+
+def test_numba_is_not_imported_before_the_first_use() -> None:
+    code = (
+        "import sys; from raydistill.stages.prefilter import Prefilter; stage = Prefilter(['a']);"
+        "import pyarrow as pa; assert 'numba' not in sys.modules;"
+        "assert stage.mask(pa.array(['a', 'b'])).to_pylist() == [True, False];"
+        "assert 'numba' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_a_folder_for_the_cache_it_still_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    from raydistill.stages import walk
+
+    real = walk.numba.njit
+
+    def njit(*, cache: bool = False, **options: bool) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(walk.numba, "njit", njit)
+    assert walk._compiled(lambda a: a + 1)(1) == 2
 
 
 @pytest.mark.usefixtures("engine")
@@ -194,6 +319,7 @@ def test_an_empty_table_keeps_its_schema() -> None:
         assert (out.num_rows, out.schema) == (0, empty.schema)
 
 
+@pytest.mark.usefixtures("engine")
 def test_chunks_and_slices_count_rows_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "ROWS", 3)
     texts = ["a", "x", None, "a", "x", "x", "a", "xa", "x a", "a"]
@@ -255,3 +381,31 @@ def test_real_sentences_pass_as_re_says() -> None:
     expected = [bool(pattern.search(one_line(t))) for t in texts.to_pylist()]
     assert 0.01 < np.mean(expected) < 0.5
     assert Prefilter(keywords).mask(texts).to_pylist() == expected
+
+
+@pytest.mark.shared
+def test_all_real_sentences_pass_as_in_the_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = SHARED / "corpus" / "sentences.parquet"
+    if not corpus.exists():
+        pytest.skip(f"no {corpus}")
+    if prefilter.hyperscan is None:
+        pytest.skip("hyperscan has no wheel here")
+    texts = pq.read_table(corpus, columns=["sentence"])["sentence"]
+    keywords = [
+        *("entered into", "resign*", "appointed", "credit agreement", "company announced that"),
+        *(
+            "vice president",
+            "acqui*",
+            "indebtedness",
+            "*holders",
+            "10-k",
+            "u.s.",
+            "securities act of",
+        ),
+        *("material adverse effect", "in addition", "of $1", "re:\\$\\d+ million", "société"),
+    ]
+    found = Prefilter(keywords).mask(texts)
+    left("hyperscan", monkeypatch)
+    scanned = Prefilter(keywords).mask(texts)
+    assert 0.05 < np.mean(scanned) < 0.9
+    assert found.equals(scanned)

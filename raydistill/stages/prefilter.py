@@ -1,7 +1,10 @@
 """The first stage: drops the sentences without a keyword, so that models see part of a corpus.
 
 What a keyword means stands in keyword.py; `reference_pattern` says it exactly, in Python's `re`,
-and the scan gives the same rows.
+and all ways to find rows give the same ones.
+
+Words and phrases of ASCII are found by trie.py, where numba can be imported. What is left, and
+which keyword it was (`pairs`, `hits`), is found by a scan.
 
 The scan: hyperscan reads the joined bytes of many sentences at once and knows ASCII alone. Where
 that finds too much (a letter beyond ASCII beside a word, a keyword that is not plain ASCII, a
@@ -13,7 +16,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +35,9 @@ from raydistill.stages.keyword import (
     word_class,
 )
 from raydistill.stages.pieces import pieces
+
+if TYPE_CHECKING:
+    from raydistill.stages.trie import Words
 
 try:
     import hyperscan as _hyperscan
@@ -57,7 +63,8 @@ class Prefilter:
     """Keeps the rows whose `text` holds a keyword, and those whose `text` is null (markers).
 
     Takes a table with columns `id` and `text` and any others; keeps the order and the schema.
-    Pickles as its keywords; compiles (0.1 to 2 s) at the first call. One thread at a time.
+    Pickles as its keywords; compiles (0.1 to 2 s) at the first call, and what numba compiles once
+    for a machine (5 s; then 1 s to import numba and load it). One thread at a time.
     """
 
     def __init__(self, keywords: Sequence[str]) -> None:
@@ -66,7 +73,7 @@ class Prefilter:
         self.keywords = tuple(dict.fromkeys(keywords))
         self.entries = tuple(entry(k) for k in self.keywords)
         if any(e.regex for e in self.entries):
-            _ = self._scanner  # a regular expression that hyperscan refuses stops the job here
+            _ = self._parts  # a regular expression that hyperscan refuses stops the job here
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Prefilter, (self.keywords,))
@@ -76,9 +83,11 @@ class Prefilter:
 
     def mask(self, texts: "pa.Array | pa.ChunkedArray") -> pa.BooleanArray:
         """Whether each text holds a keyword; false for null."""
-        found = np.zeros(len(texts), dtype=np.bool_)
-        for first, chunk in pieces(texts):
-            found[first + self._scanner.rows(chunk)] = True
+        words, scanner = self._parts
+        found = words.found(texts) if words else np.zeros(len(texts), np.bool_)
+        if scanner:
+            for first, chunk in pieces(texts):
+                found[first + scanner.rows(chunk)] = True
         return cast(pa.BooleanArray, pa.array(found))
 
     def pairs(self, texts: "pa.Array | pa.ChunkedArray") -> tuple[Ints, Ints]:
@@ -99,7 +108,30 @@ class Prefilter:
 
     @cached_property
     def _scanner(self) -> "_Hyperscan | _Regex":
-        return _Hyperscan(self.entries) if hyperscan else _Regex(self.entries)
+        return _scanner(self.entries)
+
+    @cached_property
+    def _parts(self) -> "tuple[Words | None, _Hyperscan | _Regex | None]":
+        """What finds the words, where something does, and what the other keywords."""
+        trie = _trie()
+        spoken = [e for e in self.entries if trie and trie.spoken(e)]
+        if not trie or not spoken:
+            return None, self._scanner
+        others = [e for e in self.entries if not trie.spoken(e)]
+        return trie.Words(spoken), _scanner(others) if others else None
+
+
+def _trie() -> Any:
+    """The module trie.py, or None where numba cannot be imported: it takes 0.3 s, at first use."""
+    try:
+        from raydistill.stages import trie
+    except ImportError:
+        return None
+    return trie
+
+
+def _scanner(entries: Sequence[Entry]) -> "_Hyperscan | _Regex":
+    return _Hyperscan(entries) if hyperscan else _Regex(entries)
 
 
 def _confirmed(entries: Sequence[Entry], chunk: Any, rows: Ints, ids: Ints) -> Bools:

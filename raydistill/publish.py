@@ -18,6 +18,7 @@ from raydistill.errors import SetupError
 from raydistill.proof import formats
 from raydistill.proof.before import Before
 from raydistill.proof.calibration import validated
+from raydistill.proof.measured import beside, measured
 from raydistill.proof.students import Answers, Students, masters
 from raydistill.questions import publishing
 from raydistill.release import Release
@@ -25,7 +26,6 @@ from raydistill.stages import filters
 from raydistill.stages.extract import Said
 from raydistill.stages.routed import ROUTE, extractor
 from raydistill.student.folder import Card, card
-from raydistill.student.masters import Extractor
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,7 +36,8 @@ class Config:
     apart; they take the place of `extractor`.
     `validation_rows` of validation state the recall and calibrate the answers; the master, which is
     slower, answers the first `parity_rows` of them. `formats` are measured beside each other and
-    kept in a folder beside the release; quantisation=auto takes the fastest of them that passes.
+    kept in a folder beside the release; quantisation=auto takes the fastest of them that passes,
+    for every specialist.
     `glance` is the recall that the glance's threshold is chosen for, null for no glance; it is left
     out where validation shows less than `glance_shown` (lower bound, 95 %). The skip classifier is
     not asked where it would keep `glance_sure` (lower bound) of what the glance is as sure of, and
@@ -87,8 +88,15 @@ def run(config: Config) -> Release:
     extra: dict[str, Any] = {"teacher": config.teacher, "teacher_terms": config.teacher_terms}
     extra |= {"only": list(only)} if only else {}
     extra |= {"specialists": students.values} if students.values else {}
-    measured = _formats(config, data, students)
-    quantisation = _chosen(config, measured)
+    forms = measured(
+        data,
+        students,
+        config.formats,
+        Path(config.out),
+        rows=config.parity_rows,
+        threads=config.threads,
+    )
+    quantisation = _chosen(config, forms)
     thresholds = {"skip": float(skip.training["threshold"])}
     thresholds |= {ROUTE: float(skip.training[ROUTE])} if students.values else {}
     shapes = {"skip": skip.shape, **students.shapes}
@@ -135,7 +143,7 @@ def run(config: Config) -> Release:
             "glance": learned,
             "recall": found.recall,
             "data": data.manifest.get("counts", {}),
-            "formats": formats.spec(measured),
+            "formats": formats.spec(forms),
         }
 
     made = release.write(
@@ -165,18 +173,21 @@ def run(config: Config) -> Release:
 
 def _mixture(config: Config, data: Dataset) -> Release:
     """The release of a student of several tasks: without prefilter and skip."""
-    measured: list[formats.Row] = []
+    student, out = Path(config.extractor), Path(config.out)
+    forms: list[formats.Row] = []
     if config.formats:
         rows = config.parity_rows // len(data.tasks)
-        some = publishing.samples(data, Path(config.extractor), rows, threads=config.threads)
-        measured = _beside(config, some)
+        some = publishing.samples(data, student, rows, threads=config.threads)
+        forms = formats.table(
+            student, card(student), some, config.formats, beside(out), threads=config.threads
+        )
     return publishing.publish(
         data,
-        Path(config.extractor),
-        Path(config.out),
+        student,
+        out,
         label=config.label,
-        quantisation=_chosen(config, measured),
-        formats=formats.spec(measured),
+        quantisation=_chosen(config, forms),
+        formats=formats.spec(forms),
         parity=config.parity,
         parity_rows=config.parity_rows,
         threads=config.threads,
@@ -211,42 +222,13 @@ def _refuse_strangers(data: Dataset, config: Config, skip: Card, students: Stude
             )
 
 
-def _formats(config: Config, data: Dataset, students: Students) -> list[formats.Row]:
-    """The formats asked for, measured and printed; their files lie beside the release."""
-    if not config.formats:
-        return []
-    if students.values:
-        raise SetupError(
-            f"quantisation={config.quantisation}, formats={config.formats} of several specialists",
-            expected="one format",
-            todo="set quantisation=int8 or another, and formats=[]",
-        )
-    rows = data.table("val").slice(0, config.parity_rows)
-    master = Extractor(Path(config.extractor), threads=config.threads)
-    some = formats.sample(master, rows["text"].to_pylist(), rows["answer"].to_pylist())
-    return _beside(config, [some])
-
-
-def _beside(config: Config, some: Sequence[formats.Sample]) -> list[formats.Row]:
-    """The formats asked for, measured over every task's sample; their files beside the release."""
-    student, out = Path(config.extractor), Path(config.out)
-    made = formats.table(
-        student,
-        card(student),
-        some,
-        config.formats,
-        out.with_name(f"{out.name}.formats"),
-        threads=config.threads,
-    )
-    print(formats.printed(made, config.parity))
-    return made
-
-
-def _chosen(config: Config, measured: Sequence[formats.Row]) -> str:
-    """The quantisation that is asked for; of `auto` the fastest that passes."""
+def _chosen(config: Config, rows: Sequence[formats.Row]) -> str:
+    """The quantisation that is asked for; of `auto` the fastest that passes. Prints `rows`."""
+    if rows:
+        print(formats.printed(rows, config.parity))
     if config.quantisation != AUTO:
         return config.quantisation
-    found = formats.fastest(measured, config.parity).format
+    found = formats.fastest(rows, config.parity)
     print(f"quantisation: {found}, the fastest that passes")
     return found
 

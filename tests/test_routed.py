@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from raydistill import evaluate, pipeline, publish, registry, release, train
+from raydistill import dataset, evaluate, pipeline, publish, registry, release, train
 from raydistill.chunk import marked
 from raydistill.errors import AnswerError, SetupError
 from raydistill.pipeline import PARTS, Cascade
@@ -18,6 +18,7 @@ from raydistill.specialists import Specialists
 from raydistill.stages.routed import Routed
 from raydistill.student.fit import FitConfig
 from raydistill.student.folder import card
+from raydistill.student.masters import Extractor
 from raydistill.student.shape import Kind, Shape
 from raydistill.tokenizer import Tokenizer
 from tests.tiny import MAX_INPUT, MAX_OUTPUT
@@ -174,6 +175,35 @@ def test_it_is_evaluated_beside_its_masters(made, students, tiny, tmp_path):
         evaluate.run(config)
 
 
+def test_formats_are_measured_for_each_specialist_and_auto_takes_one_for_all(
+    tiny, students, tmp_path, capsys
+):
+    wanted = ["int8", "float32", "safetensors"]
+    out = tmp_path / "release"
+    settings = {"formats": wanted, "quantisation": "auto", "validation_rows": 100}
+    made = _publish(tiny, students, out, **settings)
+    table = made.manifest.metrics["formats"]
+    rows = {(row["specialist"], row["format"]): row for row in table}
+    assert list(rows) == [(name, form) for name in VALUES for form in wanted]
+    assert all((out.with_name("release.formats") / name / form).is_dir() for name, form in rows)
+    whole = {
+        form: sum(1 / rows[name, form]["sentences_per_second"] for name in VALUES)
+        for form in wanted[:2]
+        if all(rows[name, form]["master"] >= 0.5 for name in VALUES)
+    }
+    assert made.manifest.quantisation == min(whole, key=whole.__getitem__)
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert ["specialist", "format"] in lines
+    assert all(list(one) in lines for one in rows)
+    for name, only in VALUES.items():
+        part = dataset.open_(tiny.dataset.folder, only=only).table("val").slice(0, 100)
+        texts, answers = part["text"].to_pylist(), part["answer"].to_pylist()
+        said = Extractor(students[name]).answers(texts)
+        taught = [tiny.dataset.task.parse(*one) for one in zip(answers, texts, strict=True)]
+        same = sum(a == b for a, b in zip(said, taught, strict=True))
+        assert rows[name, "safetensors"]["teacher"] == same / 100
+
+
 def test_two_releases_are_told_apart_by_their_specialists(made, tiny):
     sides = [
         registry.Entry(one.name, "", "", one.folder, asdict(one.manifest), None, "")
@@ -190,7 +220,6 @@ def test_two_releases_are_told_apart_by_their_specialists(made, tiny):
         ({"extractors": {"people": "rest", "rest": "people"}}, r"only=all types"),
         ({"extractors": {"people": "people"}}, "extractors of people"),
         ({"extractors": {}, "extractor": "rest"}, "extractors of none"),
-        ({"formats": ["int8"]}, "of several specialists"),
     ],
 )
 def test_students_that_do_not_fit_the_classifier_are_refused(

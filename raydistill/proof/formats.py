@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from raydistill import engine, gguf_form
@@ -30,7 +31,8 @@ Asked = tuple[Task, Frame]
 class Row:
     """One form of a student. Agreements are shares, 0..1, of sentences with the same whole answer.
 
-    Speed and agreements are null where `note` says why they were not measured.
+    Speed and agreements are null where `note` says why they were not measured. `specialist` is
+    empty where a release has one student.
     """
 
     format: str
@@ -39,6 +41,7 @@ class Row:
     master: float | None = None
     teacher: float | None = None
     note: str = ""
+    specialist: str = ""
 
     def passes(self, parity: float) -> bool:
         """Whether it differs from its master on at most `parity` of the sentences."""
@@ -189,33 +192,58 @@ def _copied(student: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def fastest(rows: Sequence[Row], parity: float) -> Row:
-    """The fastest form that a release can hold and that passes; SetupError where none does."""
-    passing = [one for one in rows if one.format in engine.QUANTISATIONS and one.passes(parity)]
+def fastest(rows: Sequence[Row], parity: float) -> str:
+    """The format that a release can hold, that passes for each of its students and is fastest.
+
+    SetupError where there is none.
+    """
+    held: dict[str, list[Row]] = {}
+    for one in rows:
+        if one.format in engine.QUANTISATIONS:
+            held.setdefault(one.format, []).append(one)
+    passing = [form for form, some in held.items() if all(one.passes(parity) for one in some)]
     if not passing:
-        said = ", ".join(f"{one.format} {1 - (one.master or 0):.2%}" for one in rows)
+        failing = [one for some in held.values() for one in some if not one.passes(parity)]
         raise SetupError(
-            f"no format agrees with its master: {said} differ",
+            f"no format agrees with its master: {_differences(failing or rows)} differ",
             expected=f"at most {parity:.2%}",
             todo="add float32 to formats, or train longer",
         )
-    return max(passing, key=lambda one: one.sentences_per_second or 0.0)
+    # Each answered as many sentences: together they take the sum of each one's seconds a sentence.
+    return min(passing, key=lambda form: fmean(_seconds(one) for one in held[form]))
+
+
+def _seconds(one: Row) -> float:
+    return 1 / max(1e-9, one.sentences_per_second or 0.0)
+
+
+def _differences(rows: Sequence[Row]) -> str:
+    names = [f"{one.format} of {one.specialist}" if one.specialist else one.format for one in rows]
+    shares = [f"{1 - (one.master or 0):.2%}" for one in rows]
+    return ", ".join(f"{name} {share}" for name, share in zip(names, shares, strict=True))
 
 
 def printed(rows: Sequence[Row], parity: float) -> str:
-    """The rows as a table for a terminal."""
-    lines = [f"{'format':14}{'MiB':>9}{'sentences/s':>13}{'master':>9}{'teacher':>9}"]
+    """The rows as a table for a terminal; a column with the specialists where there are some."""
+    names = [one.specialist for one in rows if one.specialist]
+    wide = max(map(len, ("specialist", *names))) + 2 if names else 0
+    heading = "specialist".ljust(wide) if names else ""
+    lines = [f"{heading}{'format':14}{'MiB':>9}{'sentences/s':>13}{'master':>9}{'teacher':>9}"]
     for one in rows:
+        begin = f"{one.specialist.ljust(wide)}{one.format:14}{one.mib:9.1f}"
         if one.sentences_per_second is None or one.master is None or one.teacher is None:
-            lines.append(f"{one.format:14}{one.mib:9.1f}  {one.note}")
+            lines.append(f"{begin}  {one.note}")
             continue
         lines.append(
-            f"{one.format:14}{one.mib:9.1f}{one.sentences_per_second:13,.0f}{one.master:9.1%}"
+            f"{begin}{one.sentences_per_second:13,.0f}{one.master:9.1%}"
             f"{one.teacher:9.1%}{'' if one.passes(parity) else '  below the gate'}"
         )
     return "\n".join(lines)
 
 
 def spec(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows as JSON."""
-    return [asdict(one) for one in rows]
+    """The rows as JSON; `specialist` is there where a release has several students."""
+    return [
+        {key: value for key, value in asdict(one).items() if key != "specialist" or value}
+        for one in rows
+    ]

@@ -307,7 +307,7 @@ def ran(
     found = _events(dsn, "raydistill.events")
     cut = max(1, len(lines) // 4)
     later = lines[cut:] or lines
-    stages = {name: sum(line.get(name, 0.0) for line in later) for name in ALL_SECONDS}
+    stages = {name: float(sum(line.get(name, 0.0) for line in later)) for name in ALL_SECONDS}
     return Ran(
         times[0],
         times[-1],

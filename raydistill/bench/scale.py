@@ -15,13 +15,13 @@ from raydistill.corpus.stages import CascadeOf, Work, loop
 from raydistill.scale import Form, ScaleConfig
 
 FILINGS, REAL_SENTENCES = 100_000_000, 200  # sentences of a filing, on average of real ones
-CHUNK = 10_000
+CHUNK = 40_000  # sentences: what a large run takes by itself
 SERVER_CORES = 16
 CORES = (1, 2, 8, 32, 128, 512, 1000, 2000, 4000)
 
 
 def run(
-    folder: Path, opened: Path, *, threads: int = 2, filings: int = 10, most: int = 1_000_000
+    folder: Path, opened: Path, *, threads: int = 2, filings: int = 64, most: int = 1_000_000
 ) -> dict[str, Any]:
     """The figures, after printing them. Writes a Postgres server's folder under `folder`."""
     from raydistill.on_ray import cluster
@@ -46,21 +46,21 @@ def _measured(dsn: str, made: release.Release, filings: int) -> tuple[dict[str, 
     before = server_seconds(dsn)
     bare = backfill.ran(dsn, made, cascade, filings, loop)
     after = server_seconds(dsn)
-    server = 0.0 if before is None or after is None else (after - before) / filings
+    spent = 0.0 if before is None or after is None else after - before
+    server = spent * CHUNK / max(1, bare.every)
     rates, driver = dict[int, float](), 0.0
     for actors in (1, 2):
         spent = time.process_time()
         ran = backfill.ran(dsn, made, cascade, filings, _through(actors))
         rates[actors] = ran.rate
-        driver = (time.process_time() - spent) / filings
+        driver = (time.process_time() - spent) * CHUNK / max(1, ran.every)
     per = CHUNK / max(1, bare.sentences)
     reads, commits = bare.stages["read_s"], bare.stages["commit_s"]
     share = reads / max(1e-9, reads + commits)
-    scaled = server * CHUNK / backfill.SENTENCES
     costs = Costs(
         core=sum(bare.stages.values()) * per,
-        server_read=scaled * share,
-        server_commit=scaled * (1 - share),
+        server_read=server * share,
+        server_commit=server * (1 - share),
         driver=driver,
         sentences=CHUNK,
     )
@@ -69,7 +69,7 @@ def _measured(dsn: str, made: release.Release, filings: int) -> tuple[dict[str, 
         "sentences_per_second_2": round(rates[2], 1),
         "speedup_2": round(rates[2] / rates[1], 3),
         "core_s_per_chunk": round(costs.core, 4),
-        "server_s_per_chunk": round(scaled, 4),
+        "server_s_per_chunk": round(server, 4),
         "driver_s_per_chunk": round(driver, 4),
     }
     return figures, costs

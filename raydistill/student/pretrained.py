@@ -22,6 +22,7 @@ from transformers import (
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, SEQ2SEQ, Frame
 from raydistill.slots import Slots
+from raydistill.student.meanings import begin_at_meanings, words
 from raydistill.student.pointer import headed
 from raydistill.student.shape import Classifier, Kind, Shape, no_bars, plain_attention
 from raydistill.tokenizer import Tokenizer
@@ -112,6 +113,7 @@ def pretrained(
     tokenizer: Tokenizer,
     added: Sequence[str],
     *,
+    frame: Frame,
     seed: int,
     classes: int = 2,
     places: Mapping[str, Slots] | None = None,
@@ -119,7 +121,7 @@ def pretrained(
 ) -> nn.Module:
     """The base's model with `added` tokens in its tokenizer and at the end of its embeddings.
 
-    A classifier has `classes`, a pointer student `places`.
+    A classifier has `classes`, a pointer student `places`, whose classes begin at their meanings.
     """
     torch.manual_seed(seed)
     no_bars()
@@ -127,7 +129,9 @@ def pretrained(
     if shape.kind is Kind.encoder:
         return Classifier(_weights(BertModel, shape, config, load), classes)
     if places is not None:
-        return headed(_weights(BertModel, shape, config, load), places)
+        made = headed(_weights(BertModel, shape, config, load), places)
+        begin_at_meanings(made, tokenizer, frame, places)
+        return made
     kind = AutoModelForCausalLM if shape.kind is Kind.decoder else AutoModelForSeq2SeqLM
     model = _weights(kind, shape, config, load)
     plain_attention(model)
@@ -171,7 +175,7 @@ def add_tokens(model: Any, tokenizer: Tokenizer, added: Sequence[str]) -> list[i
     """
     names = list(dict.fromkeys(added))
     pieces = {
-        name: tokenizer.ids(tokenizer.spell(_words(name)))
+        name: tokenizer.ids(tokenizer.spell(words(name)))
         for name in names
         if tokenizer.raw.token_to_id(name) is None
     }
@@ -186,12 +190,3 @@ def add_tokens(model: Any, tokenizer: Tokenizer, added: Sequence[str]) -> list[i
                 if some:
                     weight[tokenizer.id(name)] = weight[some].mean(0)
     return [tokenizer.id(name) for name in names]
-
-
-def _words(name: str) -> str:
-    """What a target's token stands for, in words: "dismissed auditor", "2024", "none"."""
-    inner = name.strip("</>")
-    value = inner.partition("=")[2] or inner
-    if value[:1] in "pymd" and value[1:].isdigit():
-        value = value[1:]
-    return value.replace("_", " ")

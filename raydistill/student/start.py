@@ -84,8 +84,9 @@ def start(
             todo="set lora.rank=0",
         )
     made: Any = pretrained(
-        shape, config, tokenizer, added, seed=seed, classes=classes, places=places, **loading(lora)
-    )
+        shape, config, tokenizer, added, frame=frame, seed=seed, classes=classes, places=places,
+        **loading(lora),
+    )  # fmt: skip
     if lora.rank:
         made = adapted(made, lora, add_tokens(made, tokenizer, added))
     return Start(made, tokenizer, frame, first, places)

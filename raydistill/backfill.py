@@ -147,8 +147,10 @@ def _to_do(config: Config, name: str, work: Work) -> tuple[list[list[str]], Step
         print(f"backfill {name}: {letters:,} dead letters of {len(dead):,} filings; {release}")
         return chunks, retry.STEPS
     filings, done = work.sentences.filings(), work.sink.done()
-    left = [one for one in filings if one[0] not in done]
-    chunks = list(chunked(left, config.scale.chunk_of(sum(size for _, size in left))))
+    size = config.scale.chunk_of(
+        sum(count for _, count in filings)
+    )  # the same, how ever many are left
+    chunks = list(chunked([one for one in filings if one[0] not in done], size))
     pending = sum(len(chunk) for chunk in chunks)
     print(
         f"backfill {name}: {len(filings):,} filings, {len(filings) - pending:,} done before,"

@@ -188,7 +188,12 @@ def _spans(field: Field, points: Floats, sources: Sequence[Source]) -> list[_Phr
         pairs[every, at] = -np.inf
         second = best + pairs.max(1) - top
     lists = zip(at.tolist(), best.tolist(), second.tolist(), lengths.tolist(), strict=True)
-    return [_Phrase(divmod(one, most), b, s) if length else None for one, b, s, length in lists]
+    return [
+        _Phrase(divmod(one, most), b, s)
+        if length and not math.isnan(b)
+        else None  # NaN: no logit is finite
+        for one, b, s, length in lists
+    ]
 
 
 @lru_cache(maxsize=512)

@@ -204,7 +204,8 @@ def figures(
         "slices": slices.parts(by, judged.cascade, groups, draws=config.draws),
         "event_types": slices.event_types(task, taken, judged.answers, judged.cascade),
         "skip_curve": skip_curve(
-            taken, judged.skip_scores, judged.cascade, opened.manifest.thresholds["skip"]
+            taken, judged.skip_scores, judged.cascade, opened.manifest.thresholds["skip"],
+            judged.sure,
         ),
         "calibration": calibration.reported(judged, opened, costs, config.cost),
         "prefilter": prefilter_losses(keywords.read(opened.keywords), taken),

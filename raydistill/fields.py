@@ -260,7 +260,7 @@ _MONTHS = {
     if name
 }
 # "March 5, 2024", "5 March 2024", "Mar 2024": what nearly every date is, without trying formats.
-_PLAIN_DATE = re.compile(r"(?:(\d\d?) )?([A-Za-z]+)(?: (\d\d?))?,? (\d{4})")
+_PLAIN_DATE = re.compile(r"(?:([0-9]{1,2}) )?([A-Za-z]+)(?: ([0-9]{1,2}))?,? ([0-9]{4})")
 _UNSTATED = re.compile(r"(?:-(?:00|xx|\?\?)){1,2}$", re.IGNORECASE)  # "2024-03-00", "2024-XX-XX"
 _DAY_WORDS = re.compile(
     r"(?<=\d)(?:st|nd|rd|th)\b|\bof\s|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day,?\s",

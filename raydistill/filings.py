@@ -53,23 +53,25 @@ class Filing:
     text: str
 
 
-def find(path: str) -> list[str]:
-    """The names of the filings under a folder, a file or any fsspec URL, sorted.
+def find(path: str) -> dict[str, int]:
+    """The filings under a folder, a file or any fsspec URL, sorted: names and sizes in bytes.
 
     Raises SetupError when there is nothing at `path` or its file system cannot be opened.
     """
     try:
         system, root = cast("tuple[fsspec.AbstractFileSystem, str]", fsspec.core.url_to_fs(path))
         if system.isfile(root):
-            return [path]
-        names = cast("list[str]", system.find(root)) if system.isdir(root) else None
+            return {path: int(system.size(root) or 0)}
+        there = system.isdir(root)
+        found = cast("dict[str, dict[str, int]]", system.find(root, detail=True)) if there else None
     except (ImportError, ValueError, OSError) as problem:
         raise _no_source(path, str(problem)) from problem
-    if names is None:
+    if found is None:
         raise _no_source(path, "nothing is there")
     local = "file" in ([system.protocol] if isinstance(system.protocol, str) else system.protocol)
-    kept = [name for name in names if _is_filing(name.removeprefix(root))]
-    return sorted(name if local else str(system.unstrip_protocol(name)) for name in kept)
+    kept = sorted(name for name in found if _is_filing(name.removeprefix(root)))
+    whole = {name: name if local else str(system.unstrip_protocol(name)) for name in kept}
+    return {whole[name]: int(found[name].get("size") or 0) for name in kept}
 
 
 def _no_source(path: str, problem: str) -> SetupError:
@@ -125,8 +127,8 @@ _TEXT_FORM = re.compile(
 )
 _TEXT_COMPANY = re.compile(r"^(\S[^\n]{1,120})\n\(?exact name of (?:the )?registrant", re.I | re.M)
 _XBRL_FACT = re.compile(
-    r"name=[\"']dei:(EntityRegistrantName|EntityCentralIndexKey|DocumentType)[\"'][^<>]*>"
-    r"(?:<[^<>]*>)*([^<>]+)<"
+    r"name=[\"']dei:(EntityRegistrantName|EntityCentralIndexKey|DocumentType)[\"'][^<>]{0,2000}>"
+    r"(?:<[^<>]{0,2000}>){0,50}([^<>]+)<"
 )
 _XBRL_NAMES = {
     "company": "EntityRegistrantName",

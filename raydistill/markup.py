@@ -33,7 +33,8 @@ _EMPTY_CELLS = (("<td></td>", ""), ("<td>&nbsp;</td>", " "), ("<td>&#160;</td>",
 """A third of the cells: of the columns of spaces and of currency signs beside figures."""
 _HIDES = re.compile("display: ?none")
 _NESTING = re.compile(
-    r"<(/?)(?:div|ul|ol|li|dl|blockquote|center|section|DIV|UL|OL|LI|DL|BLOCKQUOTE|CENTER)(?=[\s>])"
+    r"<(/?)(?:div|ul|ol|li|dl|blockquote|center|section|pre|article|main|nav|fieldset|header|footer"
+    r"|aside|DIV|UL|OL|LI|DL|BLOCKQUOTE|CENTER|PRE)(?=[\s>])"
 )
 _MAX_DEPTH = 2_000
 _DROPPED = (
@@ -94,7 +95,9 @@ class _Tags(dict[str, str]):
     def __missing__(self, tag: str) -> str:
         before = tag.rfind("<")
         if before:  # a `<` of the text, as in `a < b <p>`
-            made = tag[:before] + self[tag[before:]]
+            made = self[tag[before:]]
+            # Where the tag goes, the `<` must not become the beginning of one.
+            made = tag[:before] + made if made else tag[:before].replace("<", "&lt;")
         else:
             match = _NAME.match(tag)
             made = tag if match is None or tag.endswith("-->") else self._bare(tag, match[1])

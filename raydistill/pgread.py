@@ -7,7 +7,6 @@ side under one snapshot (`snapshot`), so together they are the table at one mome
 import atexit
 import contextlib
 import os
-import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +59,8 @@ def scan(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a query (psycopg's `%s` and `%(name)s` for values), one batch at least.
 
-    Reads of one thread share a connection: opening one takes longer than reading 10,000 rows.
-    ReadLost where the connection or the snapshot is lost.
+    A process keeps the connection that read last: opening one takes as long as reading 10,000
+    rows. ReadLost where the connection or the snapshot is lost.
     """
     if params is not None:
         with connect(dsn, read_only=True) as connection:
@@ -170,7 +169,7 @@ def read_range(
 def _batches(
     dsn: str, query: str, *, snapshot: str | None, batch_mib: int
 ) -> Iterator[pa.RecordBatch]:
-    key = (os.getpid(), threading.get_ident(), conninfo(dsn, "raydistill read"))
+    key = (os.getpid(), conninfo(dsn, "raydistill read"))
     connection = _begun(key)
     whole = False
     try:
@@ -181,18 +180,18 @@ def _batches(
     except (adbc.Error, pa.ArrowException, OSError) as problem:
         raise _broken(problem, snapshot) from problem
     finally:
-        if whole and key not in _readers:
-            _readers[key] = connection
-        else:
+        # setdefault: of threads that end a read at once, one keeps its connection.
+        if not whole or _readers.setdefault(key, connection) is not connection:
             _close(connection)
 
 
-# Of each process (a fork must not share one), thread and database the connection that last read.
-_readers: dict[tuple[int, int, str], Any] = {}
+# Of each process (a fork must not share one) and database the connection that read last. It is
+# idle, outside any transaction; `close_readers` gives it back.
+_readers: dict[tuple[int, str], Any] = {}
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
-def _begun(key: tuple[int, int, str]) -> Any:
+def _begun(key: tuple[int, str]) -> Any:
     """A connection in a transaction: the kept one where it still answers, or else a new one."""
     kept = _readers.pop(key, None)
     if kept is not None:
@@ -202,10 +201,14 @@ def _begun(key: tuple[int, int, str]) -> Any:
         except (adbc.Error, OSError):  # its server was away since
             _close(kept)
     try:
-        connection = adbc.connect(key[2], autocommit=True)
+        connection = adbc.connect(key[1], autocommit=True)
+    except adbc.Error as problem:
+        raise unreachable(key[1], str(problem)) from None
+    try:
         _execute(connection, _BEGIN)
     except adbc.Error as problem:
-        raise unreachable(key[2], str(problem)) from None
+        _close(connection)
+        raise unreachable(key[1], str(problem)) from None
     return connection
 
 

@@ -70,7 +70,7 @@ class Config:
             self.formats = list(engine.QUANTISATIONS)
         for name in ("glance", "glance_shown", "glance_sure"):
             if (value := getattr(self, name)) is not None and not 0 < value <= 1:
-                raise SetupError(f"{name}={value}", expected="a recall: above 0, 1 at most")
+                raise SetupError(f"{name}={value}", expected="a share: above 0, 1 at most")
 
 
 AUTO = "auto"

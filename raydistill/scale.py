@@ -18,7 +18,7 @@ PER = 1000  # service times are seconds of one core for so many sentences of a f
 # Reads and writes need a core's time but seldom. Actors leave them this much of it: where actors
 # reserve every core, Ray has nowhere to run a read and waits for ever.
 SLIVER = 0.2
-_SMALLEST, _LARGEST = 2_000, 40_000  # sentences of a chunk; 40,000 are some 10 MB
+_SMALLEST, _LARGEST = 2_000, 40_000  # sentences of a chunk; 40,000 of filings are some 10 MB
 _ROUNDS = 8  # chunks a core that a run should have
 
 

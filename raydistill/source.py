@@ -178,6 +178,9 @@ class PostgresSentences:
         return pa.concat_tables([rows, markers(filings)])
 
 
+_BYTES = 900  # of an EDGAR file a sentence, on average
+
+
 @dataclass(frozen=True, slots=True)
 class EdgarSentences:
     """EDGAR files as served, in a folder or behind any URL fsspec can list."""
@@ -189,7 +192,7 @@ class EdgarSentences:
         found = edgar.find(self.path)
         if not found:
             raise SetupError(f"no filings in {self.path}", todo="set source.path=DIR")
-        return [(self._key(name), 1000) for name in found]
+        return [(self._key(name), max(1, size // _BYTES)) for name, size in found.items()]
 
     @property
     def _root(self) -> str:

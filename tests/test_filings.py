@@ -319,9 +319,11 @@ def test_a_folder_gives_its_filings_sorted(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     expected = [str(tmp_path / name) for name in ("a.htm", "b.txt", "sub/c.nc")]
-    assert filings.find(str(tmp_path)) == expected
-    assert filings.find(expected[0]) == [expected[0]]
-    assert filings.find(f"file://{tmp_path}") == expected
+    found = filings.find(str(tmp_path))
+    assert list(found) == expected
+    assert found == {name: Path(name).stat().st_size for name in expected}
+    assert filings.find(expected[0]) == {expected[0]: found[expected[0]]}
+    assert filings.find(f"file://{tmp_path}") == found
     assert filings.open_bytes(expected[0]) == b"a.htm"
 
 
@@ -329,7 +331,7 @@ def test_a_url_names_what_can_be_opened() -> None:
     import fsspec
 
     fsspec.filesystem("memory").pipe("/filings_test/a.txt", b"words")
-    names = filings.find("memory://filings_test")
+    names = list(filings.find("memory://filings_test"))
     assert names == ["memory:///filings_test/a.txt"]
     assert filings.open_bytes(names[0]) == b"words"
 
@@ -352,6 +354,20 @@ def test_packed_files_are_unpacked_and_broken_ones_have_a_code(tmp_path: Path) -
         filings.open_bytes(str(tmp_path / "gone.txt"))
 
 
+@pytest.mark.parametrize("tag", ["span", "b", "ix:nonNumeric"])
+def test_a_bare_angle_before_an_inline_tag_stays_text(tag: str) -> None:
+    page = (
+        f"<html><body><p>Loss <{tag}><</{tag}>Company has plans.</p><p>More text.</p></body></html>"
+    )
+    assert read("a.htm", page.encode()).text == "Loss <Company has plans.\nMore text."
+
+
+@pytest.mark.parametrize("tag", ["pre", "article", "nav"])
+def test_absurdly_nested_blocks_are_laid_flat(tag: str) -> None:
+    page = f"<html><body>{f'<{tag}>' * 30_000}Words that stay.</body></html>"
+    assert "Words that stay." in read("a.htm", page.encode()).text
+
+
 def test_the_bench_reads_what_it_makes() -> None:
     figures = edgar.run(passes=1)
     assert {f"{kind}_mb_per_s" for kind in edgar.KINDS} <= figures.keys()
@@ -362,7 +378,7 @@ def test_the_bench_reads_what_it_makes() -> None:
 def test_every_real_file_is_read_and_its_offsets_reproduce_its_text() -> None:
     if not RAW.exists():
         pytest.skip(f"no filings at {RAW}")
-    names = filings.find(str(RAW))
+    names = list(filings.find(str(RAW)))
     assert len(names) == 78
     unread: dict[str, str] = {}
     for name in names:

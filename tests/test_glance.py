@@ -14,8 +14,10 @@ from raydistill.chunk import marked
 from raydistill.config import compose
 from raydistill.errors import SetupError
 from raydistill.pipeline import Cascade
+from raydistill.proof import before
 from raydistill.proof.before import Before
 from raydistill.proof.judge import judge, sentences
+from raydistill.proof.waterfall import skip_curve
 from raydistill.stages import pieces
 from raydistill.stages.glance import BITS, FILE, Glance, features
 from tests import backfills
@@ -153,6 +155,25 @@ def _likely(glance, row):
     return 1 / (1 + np.exp(-glance.scores(pa.array([row["text"]]))[0]))
 
 
+@pytest.mark.parametrize(("threshold", "least"), [(0.0, -np.inf), (1.0, np.inf), (0.5, 0.0)])
+def test_a_threshold_that_saturated_is_odds_without_end(threshold, least):
+    assert before._odds(threshold) == least
+
+
+def test_a_skip_curve_counts_what_the_classifier_is_not_asked_about(looking, tiny):
+    found = judge(tiny.dataset.table("val"), looking, threads=1)
+    taken, scores = found.sample, found.cascade
+    plain = skip_curve(taken, found.skip_scores, scores, 0.5)
+    best = set(sorted(found.skip_scores, key=found.skip_scores.__getitem__)[-20:])
+    rest = {id: score for id, score in found.skip_scores.items() if id not in best}
+    with_sure = skip_curve(taken, rest, scores, 0.5, best)
+    everything = [max(curve["points"], key=lambda p: p["events"]) for curve in (plain, with_sure)]
+    assert everything[0]["events"] == pytest.approx(everything[1]["events"])
+    assert everything[0]["extracted"] == pytest.approx(everything[1]["extracted"])
+    least = min(point["extracted"] for point in with_sure["points"])
+    assert least >= 20 / len(taken.ids)
+
+
 def test_publish_says_from_where_on_it_is_sure(tiny, tmp_path):
     made = tiny_publish(tiny.folder, tmp_path / "r", glance_shown=0.9, glance_sure=0.8)
     told, thresholds = made.manifest.metrics["glance"], made.manifest.thresholds
@@ -260,9 +281,9 @@ def test_it_is_left_out_where_validation_cannot_show_it_and_where_it_is_not_want
     assert "glance" not in tiny.release.manifest.thresholds
     assert FILE not in tiny.release.manifest.files
     rows = tiny.dataset.table("val")
-    before = Before(tmp_path, {}, 64, 1)
-    assert before.look(rows, rows, recall=None, shown=0.9) == {"left_out": "not asked for"}
-    assert before.spare(rows, shown=0.9) == {}
+    nothing = Before(tmp_path, {}, 64, 1)
+    assert nothing.look(rows, rows, recall=None, shown=0.9) == {"left_out": "not asked for"}
+    assert nothing.spare(rows, shown=0.9) == {}
     with pytest.raises(SetupError, match="glance_shown=2"):
         compose("publish", publish.Config, ["glance_shown=2"])
 

@@ -4,7 +4,9 @@ import datetime as dt
 import math
 import pickle
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -431,25 +433,45 @@ def test_scan_takes_values_as_parameters(events: str) -> None:
     assert table_of(pgread.scan(events, "SELECT 7 % 4 AS x")).to_pylist() == [{"x": 3}]
 
 
-def test_reads_of_one_thread_share_a_connection_and_find_a_new_one(events: str) -> None:
-    def servers() -> set[int]:
-        query = "SELECT pg_backend_pid() AS pid, count(*) AS rows FROM events"
-        (row,) = table_of(pgread.scan(events, query)).to_pylist()
-        assert row["rows"] == 20_000
-        return {row["pid"]}
+def _server(events: str) -> int:
+    query = "SELECT pg_backend_pid() AS pid, count(*) AS rows FROM events"
+    (row,) = table_of(pgread.scan(events, query)).to_pylist()
+    assert row["rows"] == 20_000
+    return row["pid"]
 
-    first = servers()
-    assert servers() == first
+
+def test_reads_share_a_connection_and_find_a_new_one(events: str) -> None:
+    first = _server(events)
+    assert _server(events) == first
     half = pgread.scan(events, "SELECT pg_backend_pid() AS pid, body FROM events", None)
-    assert {next(half)["pid"][0].as_py()} == first
-    assert servers() != first  # one that is in the middle of a read is not shared
+    assert next(half)["pid"][0].as_py() == first
+    assert _server(events) != first  # one that is in the middle of a read is not shared
     half.close()
     execute(
         events,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE pid <> pg_backend_pid() AND datname = current_database()",
     )
-    assert servers().isdisjoint(first)  # its server was away: a new connection, no error
+    assert _server(events) != first  # its server was away: a new connection, no error
+
+
+def test_a_process_keeps_one_connection_however_many_threads_read(events: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(_server, [events] * 16))
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'raydistill read'"
+    )
+    assert postgres.fetch(events, query) == [(1,)]
+    pgread.close_readers()
+    wait_until(lambda: postgres.fetch(events, query) == [(0,)])
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_a_value_written_into_a_statement_stays_a_value(events: str) -> None:

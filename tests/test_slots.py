@@ -148,3 +148,25 @@ def test_only_the_compact_target_has_places():
         slots_of(plain.target("compact", positions=9, spell=list, unspell="".join), 3)
     with pytest.raises(SetupError, match="at least 1"):
         Slots(TARGET, 0)
+
+
+def test_logits_that_are_no_numbers_are_no_phrase():
+    labels = SLOTS.labels(TARGET.encode(TASK.answer([_event(subject="The Company")], TEXT), SOURCE))
+    classes, points = _logits(labels)
+    points[:] = -np.inf
+    chosen = _chosen(classes, points)
+    assert not [token for token in chosen.tokens if token.startswith("<p")]
+    assert isinstance(decoded(TARGET, chosen.tokens, SOURCE), Answer)
+
+
+def test_a_span_of_a_long_sentence_is_no_longer_than_it_may_be():
+    text = "word " * 90
+    source = TOKENIZER.encode([text])[0].source
+    labels = SLOTS.labels(TARGET.encode(TASK.answer([_event(subject="The Company")], TEXT), SOURCE))
+    classes, _ = _logits(labels)
+    points = np.zeros((SLOTS.count, SLOTS.end.points, len(source.offsets)), np.float32)
+    head = SLOTS.heads[1]
+    points[0, head.point, 2] = points[0, head.point + 1, 80] = 50
+    points[0, head.point + 1, 30] = 10
+    tokens = answers(SLOTS, classes[None], points[None], [source])[0].tokens
+    assert tokens[1:3] == ["<p2>", "<p30>"]

@@ -101,7 +101,7 @@ def _backfill(config: Config) -> dict[str, Any]:
     return backfill.run(
         Path(config.root) / "backfill", _release(config), students,
         Path(config.corpus) if config.corpus else None,
-        filings=(config.rows or [80])[0], threads=config.threads,
+        filings=(config.rows or [160])[0], threads=config.threads,
     )  # fmt: skip
 
 

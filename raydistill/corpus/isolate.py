@@ -28,18 +28,21 @@ pc: Any = compute  # its functions are made at run time: no type checker sees th
 KILLED, FAILED = "killed_process", "stage_failed"
 PIECES = 8
 # More bad sentences than this in one chunk are no bad sentences: the release or the machine is.
-MOST = 16
+# Of large chunks it is a share: one in 300.
+MOST, SHARE = 16, 300
 
 
 class TooMany(RaydistillError):
     """So many sentences of a chunk fail that the fault is not theirs."""
 
 
-def run(cascade: Callable[[], Stage], batch: pa.Table, *, most: int = MOST) -> pa.Table:
+def run(cascade: Callable[[], Stage], batch: pa.Table, *, most: int | None = None) -> pa.Table:
     """The cascade's output for a chunk; what kills its process is alone in error rows.
 
-    Raises TooMany where that befalls more than `most` sentences.
+    Raises TooMany where that befalls more than `most` sentences (by default MOST, or as large a
+    SHARE of the chunk).
     """
+    most = max(MOST, len(batch) // SHARE) if most is None else most
     with Child(cascade) as child:
         done = list(_run(child, batch, [most]))
         table = pa.concat_tables(done, promote_options="permissive")

@@ -101,10 +101,11 @@ class Run:
         attempts = patiently(lambda: work.sink.begin(key, RUN), work.patience_s)
         if not attempts:
             return batch.slice(0, 0)
+        run_at = time.time()
         with noted(work.sink, key):
             table = self._table(batch, suspect=attempts >= SUSPECT)
         now, peak = memory_mib()
-        facts = {"actor": os.getpid(), "rss_mib": now, "peak_mib": peak}
+        facts = {"actor": os.getpid(), "rss_mib": now, "peak_mib": peak, "run_at": run_at}
         return with_facts(table, facts_of(batch) | facts)
 
     def _table(self, batch: pa.Table, *, suspect: bool) -> pa.Table:

@@ -82,9 +82,8 @@ class Before:
             rows = stage(rows)
         skip = self.skip()
         kept = np.asarray(skip.keep(skip.scored(rows)))
-        odds = self.thresholds["skip"] / (1 - self.thresholds["skip"])
         scores = self._glance().scores(rows["text"])
-        found = glancing.sure(scores, kept, shown=shown, least=math.log(odds))
+        found = glancing.sure(scores, kept, shown=shown, least=_odds(self.thresholds["skip"]))
         if found is None:
             return {}
         print(f"glance: {found}")
@@ -94,3 +93,10 @@ class Before:
     def _glance(self) -> Glance:
         sure = self.thresholds.get("sure", math.inf)
         return Glance.load(self.folder / FILE, threshold=self.thresholds["glance"], sure=sure)
+
+
+def _odds(threshold: float) -> float:
+    """A probability in log-odds; one that saturated (0, 1 and what rounding adds) has no end."""
+    if not 0 < threshold < 1:
+        return math.inf if threshold >= 1 else -math.inf
+    return math.log(threshold / (1 - threshold))

@@ -1,7 +1,7 @@
 """Judging: one pass of a release over labelled rows, with everything a report is made of.
 
-The stages are those of backfill. The skip classifier is asked about every candidate, also those its
-threshold drops, so that other thresholds can be drawn from one pass.
+The stages are those of backfill. What the skip classifier says is kept of every sentence that it is
+asked about, also of those its threshold drops: other thresholds can be drawn from one pass.
 """
 
 import math
@@ -42,6 +42,7 @@ class Judged:
     alone: dict[str, Scored]
     kept: dict[str, set[str]]
     skip_scores: dict[str, float]
+    sure: set[str]
     certainty: dict[str, float]
     likely: dict[str, float]
     seconds: dict[str, float]
@@ -61,14 +62,17 @@ def judge(rows: pa.Table, opened: Release, *, threads: int) -> Judged:
     table = cascade.guarded(sentences(rows))
     prefilter(table)  # compiles patterns as rows need them, which is no part of the rate
     left: dict[str, set[str]] = {}
+    sure: set[str] = set()
     for name, stage in (("prefilter", prefilter), ("glance", glance), ("skip", skip)):
         counts[name] = len(table)
         began = time.perf_counter()
         table = stage(table)
         seconds[name] = time.perf_counter() - began
         left[name] = set(table["id"].to_pylist())
-    asked = table.filter(pc.is_valid(table["skip_score"]))
-    skip_scores = dict(zip(asked["id"].to_pylist(), asked["skip_score"].to_pylist(), strict=True))
+        if name == "glance" and "skip_score" in table.column_names:
+            sure = set(table.filter(pc.is_valid(table["skip_score"]))["id"].to_pylist())
+    told = zip(table["id"].to_pylist(), table["skip_score"].to_pylist(), strict=True)
+    skip_scores = {id: score for id, score in told if score is not None and id not in sure}
     stays = pc.fill_null(pc.greater_equal(table["skip_score"], threshold), True)
     table = table.filter(stays)
     counts["extract"] = len(table)
@@ -89,6 +93,7 @@ def judge(rows: pa.Table, opened: Release, *, threads: int) -> Judged:
             "kept": set(table["id"].to_pylist()),
         },
         skip_scores=skip_scores,
+        sure=sure,
         certainty=certainty,
         likely=likely,
         seconds=seconds,

@@ -3,7 +3,7 @@
 The skip threshold is drawn as a curve: recall against sentences extracted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,22 +48,29 @@ def waterfall(
 
 
 def skip_curve(
-    sample: Sample, skip_scores: Mapping[str, float], scores: Scores, threshold: float
+    sample: Sample,
+    skip_scores: Mapping[str, float],
+    scores: Scores,
+    threshold: float,
+    sure: Collection[str] = (),
 ) -> dict[str, Any]:
     """What other skip thresholds would keep: share of sentences extracted, and of events.
 
-    Shares are of all rows and of all teacher events of the sample; the prefilter's losses stay.
+    Shares are of all rows and of all teacher events of the sample; the prefilter's losses stay, and
+    so do the `sure` sentences about which the classifier is not asked.
     """
     events = {id: scores[id].truth for id in sample.ids}
     total, rows = max(1, sum(events.values())), max(1, len(sample.ids))
     order = sorted(skip_scores, key=lambda id: -skip_scores[id])
     values = np.array([skip_scores[id] for id in order])
     found = np.cumsum([events[id] for id in order])
+    surely = sum(events[id] for id in sure)
     points: list[dict[str, float]] = []
     for one in _thresholds(values, threshold):
         count = int((values >= one).sum())
-        recall = float(found[count - 1]) / total if count else 0.0
-        points.append({"threshold": float(one), "extracted": count / rows, "events": recall})
+        recall = (surely + (float(found[count - 1]) if count else 0.0)) / total
+        extracted = (count + len(sure)) / rows
+        points.append({"threshold": float(one), "extracted": extracted, "events": recall})
     return {"threshold": threshold, "points": points}
 
 

@@ -122,10 +122,10 @@ class Prefilter:
 
 
 def _trie() -> Any:
-    """The module trie.py, or None where numba cannot be imported: it takes 0.3 s, at first use."""
+    """The module trie.py, or None where numba cannot be loaded: it takes 0.3 s, at first use."""
     try:
         from raydistill.stages import trie
-    except ImportError:
+    except (ImportError, OSError):  # OSError: its compiler is there, and built for another system
         return None
     return trie
 

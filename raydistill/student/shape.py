@@ -149,6 +149,7 @@ def encoder(shape: Shape, tokenizer: Tokenizer) -> BertModel:
         num_attention_heads=shape.heads,
         intermediate_size=4 * shape.width,
         max_position_embeddings=shape.max_input,
+        hidden_act="relu",  # GELU took a sixth of what reading a sentence costs
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         pad_token_id=tokenizer.id(PAD),

@@ -9,7 +9,7 @@ from raydistill.demo.world import world, write
 from raydistill.pipeline import Cascade
 from raydistill.source import PostgresSentences, SourceConfig
 
-FILINGS = 80  # enough to be in the middle of, on a busy machine
+FILINGS = 240  # enough to be in the middle of
 EVENTS = "SELECT sentence_id, ordinal, event_type, subject, object FROM raydistill.events"
 
 

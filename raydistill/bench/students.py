@@ -29,6 +29,7 @@ from raydistill.target import decoded
 from raydistill.tokenizer import Encoded
 
 _QUANTISATION = "int8"
+Measured = tuple[tuple[float, float] | None, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +61,16 @@ def run(root: Path, *, seconds: int = 40, threads: int = 2) -> dict[str, Any]:
     best, large = rows["seq2seq_s"], rows["decoder_d8"]
     for row in rows.values():
         print(" ".join(f"{key}={_short(value)}" for key, value in row.items()), flush=True)
-    llama, note = _apart(_llama_cpp, root, large["output_tokens"], threads)
-    if llama is None:
-        print(f"llama.cpp: {note}")
+    rates, note = _apart(_llama_cpp, root, large["output_tokens"], threads)
+    llama, alone = rates or (None, None)
+    print(f"llama.cpp: {_short(llama)} sentences/s, int8 likewise {_short(alone)}: {note}")
     master = best["transformers_sentences_per_second"]
     return {
         "vs_transformers": best["sentences_per_second"] / master,
         "vs_json_decoder": best["sentences_per_second"]
         / rows["decoder_d8 json"]["sentences_per_second"],
         "vs_llama_cpp": large["sentences_per_second"] / llama if llama else None,
+        "vs_llama_cpp_alone": alone / llama if llama and alone else None,
         "llama_cpp_sentences_per_second": llama,
         "llama_cpp_note": note,
         "students": list(rows.values()),
@@ -162,7 +164,7 @@ def _trained(root: Path, data: Dataset, plan: Plan, out: Path, seconds: int, thr
     return steps
 
 
-def _apart(act: Callable[..., tuple[float | None, str]], *what: Any) -> tuple[float | None, str]:
+def _apart(act: Callable[..., Measured], *what: Any) -> Measured:
     """`act` in a process of its own: a binding built for another processor ends its process."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -172,8 +174,9 @@ def _apart(act: Callable[..., tuple[float | None, str]], *what: Any) -> tuple[fl
             return None, "its process ended at once: was it built for this processor?"
 
 
-def _llama_cpp(root: Path, tokens: float, threads: int) -> tuple[float | None, str]:
-    """Sentences a second of the depth-8 decoder under llama.cpp Q8_0, as many tokens each."""
+def _llama_cpp(root: Path, tokens: float, threads: int) -> Measured:
+    """Sentences a second of the depth-8 decoder under llama.cpp Q8_0, as many tokens each, and of
+    the int8 engine asked likewise: one sentence after the other."""
     student = root / "decoder_d8"
     folder = root / "decoder_d8.gguf"
     shape = card(student).shape
@@ -187,6 +190,12 @@ def _llama_cpp(root: Path, tokens: float, threads: int) -> tuple[float | None, s
         return None, problem.found
     texts = lessons.made(root / "lessons").table("test")["text"].to_pylist()[:24]
     encoded = generator.tokenizer.encode(texts)
+    ours = engine.Generator(
+        root / "decoder_d8.int8", threads=threads, max_input=shape["max_input"],
+        max_output=round(tokens), min_output=round(tokens),
+    )  # fmt: skip
     generator(encoded[:4])
-    (spent,) = _in_turn([lambda: generator(encoded)], 3)
-    return len(texts) / spent, "one sentence after the other, as its Python binding has it"
+    ours(encoded[:4])
+    spent = _in_turn([lambda: generator(encoded), lambda: [ours([one]) for one in encoded]], 5)
+    note = "one sentence after the other, as its Python binding has it"
+    return (len(texts) / spent[0], len(texts) / spent[1]), note

@@ -55,7 +55,7 @@ class ScaleConfig:
     def chunk_of(self, sentences: int) -> int:
         """The sentences of a chunk in a run of so many.
 
-        Each chunk costs Ray's one driver some 0.1 s, so they are large; but a short run has enough
+        Each chunk costs Ray's one driver some 0.05 s, so they are large; but a short run has enough
         of them that reading, running and writing go on side by side on every core.
         """
         if self.chunk:

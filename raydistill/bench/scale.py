@@ -3,7 +3,6 @@
 Says where it stops being linear and what stops it: Postgres or Ray's one driver.
 """
 
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ CORES = (1, 2, 8, 32, 128, 512, 1000, 2000, 4000)
 
 
 def run(
-    folder: Path, opened: Path, *, threads: int = 2, filings: int = 64, most: int = 1_000_000
+    folder: Path, opened: Path, *, threads: int = 2, filings: int = 128, most: int = 1_000_000
 ) -> dict[str, Any]:
     """The figures, after printing them. Writes a Postgres server's folder under `folder`."""
     from raydistill.on_ray import cluster
@@ -50,10 +49,9 @@ def _measured(dsn: str, made: release.Release, filings: int) -> tuple[dict[str, 
     server = spent * CHUNK / max(1, bare.every)
     rates, driver = dict[int, float](), 0.0
     for actors in (1, 2):
-        spent = time.process_time()
         ran = backfill.ran(dsn, made, cascade, filings, _through(actors))
         rates[actors] = ran.rate
-        driver = (time.process_time() - spent) * CHUNK / max(1, ran.every)
+        driver = ran.driver_s
     per = CHUNK / max(1, bare.sentences)
     reads, commits = bare.stages["read_s"], bare.stages["commit_s"]
     share = reads / max(1e-9, reads + commits)

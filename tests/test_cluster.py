@@ -59,7 +59,8 @@ def test_a_stopped_job_commits_what_it_has_begun_and_goes_on(nodes, submitted, d
     said, _ = job.communicate(timeout=60)
     assert "stopped; the same command goes on" in said
     assert state != "SUCCEEDED"
-    assert 3 <= committed(database) < FILINGS
+    # What is begun is committed: where chunks are begun faster than the stop comes, that is all.
+    assert 3 <= committed(database) <= FILINGS
     finished(submitted())
     _assert_whole(database, tiny)
 

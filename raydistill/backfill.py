@@ -147,10 +147,8 @@ def _to_do(config: Config, name: str, work: Work) -> tuple[list[list[str]], Step
         print(f"backfill {name}: {letters:,} dead letters of {len(dead):,} filings; {release}")
         return chunks, retry.STEPS
     filings, done = work.sentences.filings(), work.sink.done()
-    size = config.scale.chunk_of(
-        sum(count for _, count in filings)
-    )  # the same, how ever many are left
-    chunks = list(chunked([one for one in filings if one[0] not in done], size))
+    left = [one for one in filings if one[0] not in done]
+    chunks = list(chunked(left, chunk_size(filings, config.scale)))
     pending = sum(len(chunk) for chunk in chunks)
     print(
         f"backfill {name}: {len(filings):,} filings, {len(filings) - pending:,} done before,"
@@ -233,13 +231,18 @@ def _plan(config: Config, sentences: Sentences, opened: Release) -> dict[str, An
     told = planning.plan(
         planning.sample(sentences, cascade, opened.task, filings),
         filings,
-        sum(1 for _ in chunked(filings, scale.chunk_of(sum(size for _, size in filings)))),
+        sum(1 for _ in chunked(filings, chunk_size(filings, scale))),
         actors=scale.actors,
         threads=scale.threads,
         prices=config.prices,
     )
     planning.show(told)
     return told
+
+
+def chunk_size(filings: Iterable[tuple[str, int]], scale: ScaleConfig) -> int:
+    """The sentences of a chunk in a run over these filings; the same, however many are left."""
+    return scale.chunk_of(sum(count for _, count in filings))
 
 
 def chunked(filings: Iterable[tuple[str, int]], sentences: int) -> Iterator[list[str]]:

@@ -6,7 +6,7 @@ processed, which lose their text and carry an error code.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,7 @@ def step(release: Release, name: str, *, threads: int) -> Step:
     if name == "prefilter":
         return Step(Prefilter(keywords.read(release.keywords)), "candidates", "prefilter_s")
     if name == "glance":
-        return Step(_glance(release), "glanced", "glance_s")
+        return Step(looking(release.folder, thresholds), "glanced", "glance_s")
     if name == "skip":
         skip = Skip(
             release.folder / "skip",
@@ -211,13 +211,13 @@ def step(release: Release, name: str, *, threads: int) -> Step:
     return Step(extract, None, "extract_s")
 
 
-def _glance(release: Release) -> Stage:
-    """The glance of a release; one without lets everything pass."""
-    threshold = release.manifest.thresholds.get("glance")
+def looking(folder: Path, thresholds: Mapping[str, float]) -> Stage:
+    """The glance in a release's folder, by its thresholds; one without lets everything pass."""
+    threshold = thresholds.get("glance")
     if threshold is None:
         return everything
-    sure = release.manifest.thresholds.get("sure", math.inf)
-    return glance.Glance.load(release.folder / glance.FILE, threshold=threshold, sure=sure)
+    sure = thresholds.get("sure", math.inf)
+    return glance.Glance.load(folder / glance.FILE, threshold=threshold, sure=sure)
 
 
 def everything(batch: pa.Table) -> pa.Table:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pyarrow import compute
 
 from raydistill import pgserver, pipeline, postgres, release
-from raydistill.backfill import chunked
+from raydistill.backfill import chunk_size, chunked
 from raydistill.bench.usual import Usual, timed
 from raydistill.corpus import fingerprint
 from raydistill.corpus.postgres_sink import PostgresSink
@@ -244,7 +244,7 @@ def _source(dsn: str) -> tuple[PostgresSentences, list[tuple[str, int]]]:
 
 def _chunks(found: list[tuple[str, int]]) -> list[list[str]]:
     """The chunks that a backfill of these filings has by default."""
-    return list(chunked(found, ScaleConfig().chunk_of(sum(size for _, size in found))))
+    return list(chunked(found, chunk_size(found, ScaleConfig())))
 
 
 def _real(dsn: str, made: Release, corpus: Path, threads: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from raydistill import glancing, keywords
-from raydistill.pipeline import Stage
+from raydistill.pipeline import Stage, looking
 from raydistill.stages.glance import FILE, Glance
 from raydistill.stages.prefilter import Prefilter
 from raydistill.stages.skip import Skip
@@ -35,7 +35,7 @@ class Before:
             "prefilter": Prefilter(keywords.read(self.folder / "keywords.txt"))
         }
         if "glance" in self.thresholds:
-            made["glance"] = self._glance()
+            made["glance"] = looking(self.folder, self.thresholds)
         return made
 
     def skip(self) -> Skip:
@@ -77,22 +77,20 @@ class Before:
         """
         if shown is None or "glance" not in self.thresholds:
             return {}
-        rows = val.select(["text"])
-        for stage in self.stages().values():
+        rows, stages = val.select(["text"]), self.stages()
+        for stage in stages.values():
             rows = stage(rows)
         skip = self.skip()
         kept = np.asarray(skip.keep(skip.scored(rows)))
-        scores = self._glance().scores(rows["text"])
+        glance = stages["glance"]
+        assert isinstance(glance, Glance)
+        scores = glance.scores(rows["text"])
         found = glancing.sure(scores, kept, shown=shown, least=_odds(self.thresholds["skip"]))
         if found is None:
             return {}
         print(f"glance: {found}")
         self.thresholds["sure"] = found.threshold
         return found.told()
-
-    def _glance(self) -> Glance:
-        sure = self.thresholds.get("sure", math.inf)
-        return Glance.load(self.folder / FILE, threshold=self.thresholds["glance"], sure=sure)
 
 
 def _odds(threshold: float) -> float:

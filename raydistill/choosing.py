@@ -5,9 +5,11 @@ these alone. What can be, is counted for all rows of a batch at once.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,19 +26,13 @@ _NEVER = -math.inf
 Place = tuple[int, int]  # of a batch: a row, and a place for a record in it
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """Output tokens, their log-probability, and by how much the closest choice was won."""
 
     tokens: list[str]
     score: float
     margin: float
-
-    def add(self, tokens: Sequence[str], best: float, second: float) -> None:
-        """Says `tokens`, whose log-probability is `best`; the next was `second`."""
-        self.tokens += tokens
-        self.score += best
-        self.margin = min(self.margin, best - second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,28 +88,51 @@ def answers(
         if head.tokens[-1] == POINTED else {}
         for number, head in enumerate(slots.heads, 1)
     ]  # fmt: skip
-    at, best, second = made.at.tolist(), made.best.tolist(), made.second.tolist()
-    out: list[Chosen] = []
-    for row in range(len(sources)):
-        said = Chosen([], 0.0, math.inf)
-        for slot in range(slots.count):
-            here = at[row][slot], best[row][slot], second[row][slot]
-            present = here[0][0] == 1
-            said.add([NEXT] if present and said.tokens else [], here[1][0], here[2][0])
-            if not present:
-                break
-            for head, phrases, *choice in zip(
-                slots.heads, pointed, *(h[1:] for h in here), strict=True
-            ):
-                one = phrases.get((row, slot))
-                if one is None:
-                    said.add([head.tokens[choice[0]]], choice[1], choice[2])
-                else:
-                    said.add(one.tokens, one.best, one.second)
-        if not said.tokens:
-            said.tokens.append(NONE)
-        out.append(said)
-    return out
+    for number, phrases in enumerate(pointed, 1):
+        for place, one in phrases.items():
+            made.best[(*place, number)], made.second[(*place, number)] = one.best, one.second
+    scores, margins = _told(made, there)
+    at = made.at.tolist()
+    places = there.sum(1).tolist()
+    return [
+        Chosen(_tokens_of(slots, at[row][: places[row]], pointed, row), scores[row], margins[row])
+        for row in range(len(sources))
+    ]
+
+
+def _told(made: _Classes, there: NDArray[np.bool_]) -> tuple[list[float], list[float]]:
+    """The log-probability of each row's choices, and the smallest margin among them.
+
+    Whether there is a record is said in every place up to the first without one; the rest in places
+    with one.
+    """
+    said = np.repeat(there[..., None], made.best.shape[-1], -1)
+    said[:, 1:, 0] = there[:, :-1]
+    said[:, 0, 0] = True
+    best = made.best.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # where nothing can be said both are -inf
+        won = best - made.second
+    return (
+        np.where(said, best, 0).sum((1, 2)).tolist(),
+        np.fmin.reduce(np.where(said, won, np.inf), (1, 2)).tolist(),
+    )
+
+
+def _tokens_of(
+    slots: Slots, places: list[list[int]], pointed: list[dict[Place, _Said]], row: int
+) -> list[str]:
+    """The tokens of a row, of whose `places` with a record each head's class is given."""
+    out: list[str] = []
+    for slot, classes in enumerate(places):
+        if out:
+            out.append(NEXT)
+        for head, phrases, choice in zip(slots.heads, pointed, classes[1:], strict=True):
+            one = phrases.get((row, slot)) if phrases else None
+            if one is None:
+                out.append(head.tokens[choice])
+            else:
+                out += one.tokens
+    return out or [NONE]
 
 
 def _pointed(
@@ -225,10 +244,12 @@ def _reading(field: Field, points: list[list[float]], source: Source) -> _Phrase
 
 def _tokens(source: Source, start: int, end: int, length: int) -> tuple[int, int] | None:
     """The first and last of `length` tokens that share characters with (start, end)."""
-    within = [
-        at for at in range(length) if source.offsets[at][0] < end and source.offsets[at][1] > start
-    ]
-    return (within[0], within[-1]) if within else None
+    first = bisect_right(source.offsets, start, 0, length, key=_END)
+    last = bisect_left(source.offsets, end, first, length, key=_START) - 1
+    return (first, last) if first <= last else None
+
+
+_START, _END = itemgetter(0), itemgetter(1)  # of a token's characters, which never go back
 
 
 def _readable(field: Field, source: Source, pair: tuple[int, int]) -> bool:

@@ -16,8 +16,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import sparse
-from scipy.stats import beta
 
 from raydistill.errors import SetupError
 from raydistill.stages.keyword import entry
@@ -212,6 +210,8 @@ def _candidates(
     texts: "list[str | None]", truth: Bools, company: Ints, max_words: int
 ) -> tuple[Any, list[str]]:
     """Rows times candidates (0 or 1), and the candidates: words, phrases and stems."""
+    from scipy.sparse import hstack  # only learning needs it: every actor would import it
+
     words: dict[str, int] = {"": 0}  # 0 ends a phrase: punctuation, a number, the end of the text
     codes: list[int] = []
     counts = np.empty(len(texts), np.int64)
@@ -250,11 +250,13 @@ def _candidates(
         keys = np.maximum(keys, whole)
         starts = list(stems)
         add(keys[keys >= 0], row[keys >= 0], lambda key, s=starts: s[key] + "*")
-    return sparse.hstack(blocks, format="csr"), names
+    return hstack(blocks, format="csr"), names
 
 
 def _frequent(keys: Ints, rows: Ints, truth: Bools, company: Ints) -> tuple[Any, Ints]:
     """Rows times the keys that enough events of enough companies have, and these keys."""
+    from scipy.sparse import csr_matrix
+
     distinct, ids = np.unique(keys, return_inverse=True)
     pairs = np.unique(ids * len(truth) + rows)
     ids, rows = np.divmod(pairs, len(truth))
@@ -268,7 +270,7 @@ def _frequent(keys: Ints, rows: Ints, truth: Bools, company: Ints) -> tuple[Any,
     use = good[ids]
     shape = (len(truth), int(good.sum()))
     ones = np.ones(int(use.sum()), np.float32)
-    return sparse.csr_matrix((ones, (rows[use], number[ids[use]])), shape=shape), distinct[good]
+    return csr_matrix((ones, (rows[use], number[ids[use]])), shape=shape), distinct[good]
 
 
 def _greedy(events: Any, others: Any) -> list[int]:
@@ -307,7 +309,9 @@ def _curve(keywords: list[str], texts: Any, truth: Bools) -> list[tuple[int, flo
 
 def _lower(kept: int, events: int) -> float:
     """The one-sided Clopper-Pearson bound."""
-    return float(beta.ppf(1 - CONFIDENCE, kept, events - kept + 1)) if kept else 0.0
+    from scipy.special import betaincinv
+
+    return float(betaincinv(kept, events - kept + 1, 1 - CONFIDENCE)) if kept else 0.0
 
 
 def _lower_by_company(kept: Bools, companies: Ints, seed: int) -> float:

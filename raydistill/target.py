@@ -106,10 +106,12 @@ class Compact:
         self.fields, self.positions = fields, positions
         self.spell, self.unspell = spell, unspell
         self._values = {field.name: _value_tokens(field) for field in fields}
-        self._readable = {
-            name: {token: value for value, token in values.items()}
-            for name, values in self._values.items()
-        }
+        self._known = [(field, self._known_of(field)) for field in fields]
+
+    def _known_of(self, field: Field) -> dict[str, Value]:
+        """What each token says that is a whole value of the field."""
+        known = {token: value for value, token in self._values[field.name].items()}
+        return known | ({NULL: None} if field.nullable else {})
 
     def tokens(self) -> list[str]:
         added = [NONE, NEXT, NULL, OPEN, CLOSE]
@@ -163,8 +165,12 @@ class Compact:
         while True:
             record: Record = {}
             places: Offsets = {}
-            for field in self.fields:
-                record[field.name], place = self._decoded(field, reader, source)
+            for field, known in self._known:
+                token = reader.take()
+                if token in known:
+                    record[field.name] = known[token]
+                    continue
+                record[field.name], place = self._decoded(field, token, reader, source)
                 if place:
                     places[field.name] = place
             if record not in records:  # as everywhere, two equal records are one
@@ -178,13 +184,11 @@ class Compact:
             reader.expect(NEXT)
 
     def _decoded(
-        self, field: Field, reader: "_Reader", source: Source
+        self, field: Field, token: str, reader: "_Reader", source: Source
     ) -> tuple[Value, tuple[int, int] | None]:
-        token = reader.take()
+        """The value that begins with a token which is none by itself, and its place."""
         if token == NULL:
             return field.normalise(None), None
-        if token in self._readable[field.name]:
-            return self._readable[field.name][token], None
         if token == OPEN and not isinstance(field, Choice):
             value = field.normalise(self.unspell(reader.until(CLOSE)))
             if field.kind == "span" and isinstance(value, str):
@@ -318,10 +322,11 @@ class _Reader:
         return self.at < len(self.tokens)
 
     def take(self) -> str:
-        if not self.more():
+        at = self.at
+        if at >= len(self.tokens):
             raise AnswerError("cut_short", f"after {len(self.tokens)} tokens")
-        self.at += 1
-        return self.tokens[self.at - 1]
+        self.at = at + 1
+        return self.tokens[at]
 
     def expect(self, token: str) -> None:
         found = self.take()

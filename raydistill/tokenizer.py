@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Encoding, Regex, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as RawTokenizer
 
 from raydistill.errors import SetupError
@@ -26,8 +26,13 @@ class Encoded:
     """One text: token ids, token strings and characters (start, end) of each token."""
 
     ids: list[int]
-    tokens: list[str]
     source: Source
+    raw: Encoding
+
+    @property
+    def tokens(self) -> list[str]:
+        """The token strings, which readers of ids do without."""
+        return self.raw.tokens
 
 
 class Tokenizer:
@@ -117,7 +122,7 @@ class Tokenizer:
         """Each text's ids, tokens and offsets, without marks at either end."""
         batch = self.raw.encode_batch(list(texts), add_special_tokens=False)
         return [
-            Encoded(one.ids, one.tokens, Source(text, one.offsets))
+            Encoded(one.ids, Source(text, one.offsets), one)
             for text, one in zip(texts, batch, strict=True)
         ]
 

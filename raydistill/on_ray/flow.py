@@ -25,10 +25,14 @@ _MEASURED = 3  # chunks that service times are measured on, the first to warm up
 def flow(work: Work, chunks: list[list[str]], plan: Plan, *, steps: Steps = FORWARD) -> "Dataset":
     """The chunks as a dataset of one line a committed chunk. Ray must be running."""
     chunk_of = steps.read(work).__call__
+    # A process that reads or writes costs a second or two before its first row, so there are no
+    # more than have something to do: a table is read some five times as fast as it is run.
+    half = max(1, plan.cores // 2)
     data = ray.data.read_datasource(
         Parts("Chunks", chunks, lambda filings: [chunk_of(filings)]),
         override_num_blocks=len(chunks),
         num_cpus=SLIVER,
+        concurrency=plan.cores if work.sentences.parses else half,
     )
     for pool in plan.pools:
         data = data.map_batches(
@@ -41,7 +45,11 @@ def flow(work: Work, chunks: list[list[str]], plan: Plan, *, steps: Steps = FORW
             label_selector=dict(plan.labels) or None,
         )
     return data.map_batches(
-        steps.commit(work).__call__, batch_size=None, batch_format="pyarrow", num_cpus=SLIVER
+        steps.commit(work).__call__,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=SLIVER,
+        compute=ray.data.TaskPoolStrategy(size=half),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,23 +197,46 @@ def _spans(field: Field, points: Floats, sources: Sequence[Source]) -> list[_Phr
     first, last = np.where(
         np.arange(most) < lengths[:, None, None], points[..., :most], -np.inf
     ).swapaxes(0, 1)
-    pairs = np.where(_inside(most), first[:, :, None] + last[:, None, :], -np.inf).reshape(
-        len(sources), -1
-    )
-    at = pairs.argmax(1)
-    every = np.arange(len(sources))
-    top = pairs[every, at]
+    find = _likeliest if most <= _LONGEST else _likeliest_of_pairs
     with np.errstate(invalid="ignore"):  # of a sentence without tokens nothing is likely
-        best = -np.log(np.exp(pairs - top[:, None]).sum(1))
-        pairs[every, at] = -np.inf
-        second = best + pairs.max(1) - top
-    lists = zip(at.tolist(), best.tolist(), second.tolist(), lengths.tolist(), strict=True)
+        found = find(first, last)
+    lists = zip(*(one.tolist() for one in (*found, lengths)), strict=True)
     return [
-        _Phrase(divmod(one, most), b, s)
-        if length and not math.isnan(b)
+        _Phrase((start, end), best, second)
+        if length and not math.isnan(best)
         else None  # NaN: no logit is finite
-        for one, b, s, length in lists
+        for start, end, best, second, length in lists
     ]
+
+
+def _likeliest(first: Floats, last: Floats) -> tuple[NDArray[Any], ...]:
+    """The likeliest pair of a first and a last token of each row (rows, tokens), where every pair
+    is short enough: its tokens, its log-probability and that of the next.
+
+    What ends at a token is told from all that begin up to it, so no pair is looked at by itself.
+    """
+    every = np.arange(len(first))
+    ends = np.maximum.accumulate(first, 1) + last
+    end = ends.argmax(1)
+    top = ends[every, end]
+    total = np.logaddexp.reduce(np.logaddexp.accumulate(first, 1) + last, 1)
+    before = np.where(np.arange(first.shape[1]) <= end[:, None], first, -np.inf)
+    start = before.argmax(1)
+    before[every, start] = ends[every, end] = -np.inf
+    second = np.maximum(ends.max(1), before.max(1) + last[every, end])
+    return start, end, top - total, second - total
+
+
+def _likeliest_of_pairs(first: Floats, last: Floats) -> tuple[NDArray[Any], ...]:
+    """The same where pairs may be too long: each is looked at."""
+    most, every = first.shape[1], np.arange(len(first))
+    pairs = np.where(_inside(most), first[:, :, None] + last[:, None, :], -np.inf)
+    pairs = pairs.reshape(len(first), -1)
+    at = pairs.argmax(1)
+    top = pairs[every, at]
+    best = -np.log(np.exp(pairs - top[:, None]).sum(1))
+    pairs[every, at] = -np.inf
+    return (*np.divmod(at, most), best, best + pairs.max(1) - top)
 
 
 @lru_cache(maxsize=512)

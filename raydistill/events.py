@@ -127,20 +127,30 @@ def rows(table: pa.Table, task: Task, *, abstain: float = 0.0) -> Rows:
 
 
 def _events(answered: pa.Table, task: Task) -> pa.Table:
-    made: list[dict[str, Any]] = []
-    names = ["id", "filing_id", "position", "text", "answer", "spans", *_CERTAINTY, "abstained"]
-    for row in answered.select(names).to_pylist():
-        answer = task.parse(row["answer"])
-        spans = json.loads(row["spans"])
-        for ordinal, (record, places) in enumerate(zip(answer.records, spans, strict=True)):
-            one = {f"{name}_start": place[0] for name, place in places.items()}
-            one |= {f"{name}_end": place[1] for name, place in places.items()}
-            one |= record
-            one |= {"sentence_id": row["id"], "ordinal": ordinal, "filing_id": row["filing_id"]}
-            one |= {"position": row["position"], "sentence": row["text"]}
-            one |= {name: row[name] for name in (*_CERTAINTY, "abstained")}
-            made.append(one)
-    return pa.Table.from_pylist(made, schema=event_schema(task))
+    schema = event_schema(task)
+    made: dict[str, list[Any]] = {name: [] for name in schema.names}
+    fields = [(field.name, made[field.name]) for field in task.fields]
+    spanned = [
+        (field.name, made[f"{field.name}_start"], made[f"{field.name}_end"])
+        for field in task.fields
+        if field.kind == "span"
+    ]
+    of_row = {"sentence_id": "id", "filing_id": "filing_id", "position": "position"}
+    of_row |= {"sentence": "text", **{name: name for name in (*_CERTAINTY, "abstained")}}
+    columns = [(made[ours], theirs) for ours, theirs in of_row.items()]
+    for row in answered.select([*of_row.values(), "answer", "spans"]).to_pylist():
+        pairs = zip(task.records(row["answer"]), json.loads(row["spans"]), strict=True)
+        for ordinal, (record, places) in enumerate(pairs):
+            made["ordinal"].append(ordinal)
+            for column, name in columns:
+                column.append(row[name])
+            for name, column in fields:
+                column.append(record[name])
+            for name, starts, ends in spanned:
+                start, end = places.get(name, (None, None))
+                starts.append(start)
+                ends.append(end)
+    return pa.table(made, schema=schema)
 
 
 def _counts(table: pa.Table, marks: pa.Table) -> pa.Array:

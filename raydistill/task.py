@@ -122,6 +122,11 @@ class Task:
         """The answer as JSON text in the task's one form: fields in order, no spaces to spare."""
         return json.dumps(self.value(answer), ensure_ascii=False, separators=(",", ":"))
 
+    def records(self, rendered: str) -> list[Record]:
+        """The records of what `render` wrote, which are in standard form already."""
+        value = json.loads(rendered)
+        return [value] if self.single else value.get(self.key, [])
+
     def score(self, truth: Answer, answer: Answer) -> Scored:
         """How far `answer` agrees with `truth`."""
         return compare(self.fields, truth.records, answer.records, single=self.single)

@@ -221,3 +221,22 @@ def test_a_wrong_field_spec_stops_with_what_to_do():
 def test_a_vocabulary_changes_nothing_else():
     one = Text(name="t", snake=True, weight=2.0)
     assert with_vocabulary(one, ("a",)) == Text(name="t", snake=True, weight=2.0, vocabulary=("a",))
+
+
+_PIECES = (
+    "March 5, 2024", "2024-03-05", "2024", "12345678", "Sept. 30th, 2021,", "in", "3/4/2020", "May",
+    "1999/1/2", "5", "30th September, 1999", "a2024b", "x", "-12-31", "$15,400", "(2019)", "٢٠٢٤",
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(_PIECES), max_size=8), st.sampled_from(["", " ", "  "]))
+def test_dates_are_found_wherever_they_stand(pieces, between):
+    """A text between two years is searched whole; the same text alone only near its digits."""
+    text, date = between.join(pieces), FIELDS["date"]
+    filler = "word " * 12
+    whole = f"2001 {filler}{text} {filler}2002"
+    before, inner = len(f"2001 {filler}"), set(date.mentions(text))
+    found = {(a - before, b - before) for a, b in date.mentions(whole)}
+    ends = {(-before, 4 - before), (len(whole) - 4 - before, len(whole) - before)}
+    assert found - ends == inner

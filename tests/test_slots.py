@@ -170,3 +170,32 @@ def test_a_span_of_a_long_sentence_is_no_longer_than_it_may_be():
     points[0, head.point + 1, 30] = 10
     tokens = answers(SLOTS, classes[None], points[None], [source])[0].tokens
     assert tokens[1:3] == ["<p2>", "<p30>"]
+
+
+_SPAN = Task(name="one", key="one", instruction="Say.", fields=(Span(name="span"),))
+_ONE = slots_of(
+    _SPAN.target("compact", positions=96, spell=TOKENIZER.spell, unspell=TOKENIZER.unspell), 1
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-60, 60, width=32), st.floats(-60, 60, width=32)),
+        min_size=1,
+        max_size=len(SOURCE.offsets),
+    )
+)
+def test_a_span_is_the_likeliest_of_all_pairs(logits):
+    points = np.array(logits, np.float32).T[None, None]
+    classes = np.zeros((1, 1, _ONE.end.classes), np.float32)
+    classes[..., 1] = classes[..., -1] = 500  # a record, and its span is pointed at
+    chosen = answers(_ONE, classes, points, [SOURCE])[0]
+    first, last = points[0, 0].astype(np.float64)
+    size = len(first)
+    pairs = {(a, b): first[a] + last[b] for a in range(size) for b in range(a, size)}
+    ordered = sorted(pairs.values(), reverse=True)
+    start, end = (int(token[2:-1]) for token in chosen.tokens)
+    assert pairs[start, end] == pytest.approx(ordered[0], abs=1e-4)
+    total = np.logaddexp.reduce(ordered)
+    assert chosen.score == pytest.approx(ordered[0] - total, abs=1e-3)
+    assert size == 1 or chosen.margin == pytest.approx(ordered[0] - ordered[1], abs=1e-3)

@@ -44,6 +44,13 @@ def joined() -> bool:
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
+def nodes() -> int:
+    """How many nodes are alive."""
+    import ray
+
+    return sum(bool(node["Alive"]) for node in ray.nodes())
+
+
 def cores_of(labels: Mapping[str, str]) -> int:
     """Cores of the live nodes that have all of these labels.
 

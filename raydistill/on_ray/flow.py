@@ -12,7 +12,7 @@ from ray.exceptions import LocalRayletDiedError, RayError, RaySystemError
 from raydistill.corpus.parts import RunPart, service
 from raydistill.corpus.stages import FORWARD, Steps, Work
 from raydistill.errors import RaydistillError
-from raydistill.on_ray.cluster import cores_of
+from raydistill.on_ray.cluster import cores_of, nodes
 from raydistill.on_ray.parts import Parts
 from raydistill.scale import PARTS, SLIVER, Form, Plan, Pool, ScaleConfig, cluster, laptop
 
@@ -25,14 +25,15 @@ _MEASURED = 3  # chunks that service times are measured on, the first to warm up
 def flow(work: Work, chunks: list[list[str]], plan: Plan, *, steps: Steps = FORWARD) -> "Dataset":
     """The chunks as a dataset of one line a committed chunk. Ray must be running."""
     chunk_of = steps.read(work).__call__
-    # A process that reads or writes costs a second or two before its first row, so there are no
-    # more than have something to do: a table is read some five times as fast as it is run.
-    half = max(1, plan.cores // 2)
+    # A process that reads or writes costs seconds before its first row, so there are no more than
+    # have something to do: a table is read some five times as fast as it is run. Ray begins with
+    # one on each node.
+    few = max(1, plan.cores // 2, nodes())
     data = ray.data.read_datasource(
         Parts("Chunks", chunks, lambda filings: [chunk_of(filings)]),
         override_num_blocks=len(chunks),
         num_cpus=SLIVER,
-        concurrency=plan.cores if work.sentences.parses else half,
+        concurrency=max(few, plan.cores) if work.sentences.parses else few,
     )
     for pool in plan.pools:
         data = data.map_batches(
@@ -49,7 +50,7 @@ def flow(work: Work, chunks: list[list[str]], plan: Plan, *, steps: Steps = FORW
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=SLIVER,
-        compute=ray.data.TaskPoolStrategy(size=half),
+        compute=ray.data.TaskPoolStrategy(size=few),
     )
 
 

@@ -37,7 +37,7 @@ pc: Any = compute  # its functions are made at run time: no type checker sees th
 
 SENTENCES = 10_000  # of a filing
 SEED = 41
-CORPUS = 30_000  # sentences of a corpus
+CORPUS = 100_000  # sentences of a corpus
 FIELDS = (
     "event_type", "subject", "object", "magnitude_class", "timing", "sentiment", "materiality",
     "confidence", "date_confidence", "event_date",

@@ -179,10 +179,13 @@ def key_of(batch: pa.Table) -> str:
 def with_facts(batch: pa.Table, facts: dict[str, Any]) -> pa.Table:
     """The table with `facts` on its first marker."""
     place = pc.index(pc.is_null(batch["id"]), True).as_py()
-    values = [json.dumps(facts) if at == place else None for at in range(len(batch))]
+    column = pa.nulls(len(batch), pa.string())
+    if place >= 0:
+        told = pa.array([json.dumps(facts)])
+        column = pa.concat_arrays([column.slice(0, place), told, column.slice(place + 1)])
     if "facts" in batch.column_names:
         batch = batch.drop_columns(["facts"])
-    return batch.append_column("facts", pa.array(values, pa.string()))
+    return batch.append_column("facts", column)
 
 
 def facts_of(batch: pa.Table) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class ScaleConfig:
     """
 
     form: Form = Form.laptop
-    actors: int = 1
-    threads: int = 2
+    actors: int = 2
+    threads: int = 1
     chunk: int = 0
     service: dict[str, float] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)

@@ -46,7 +46,7 @@ SMALL = {
     "train": SHAPE,
     "publish": "parity=1 parity_rows=20 validation_rows=40 threads=1 licence=apache-2.0",
     "evaluate": "threads=1 draws=20",
-    "backfill": "scale.threads=1 scale.chunk=2000",
+    "backfill": "scale.actors=1 scale.chunk=2000",
     "shadow": "threads=1 rows=100 batch=50",
     "doctor": "ray=false disk_gib=0 speed_s=0.1",
     "label": "rows=6",

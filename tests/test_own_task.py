@@ -26,7 +26,7 @@ TINY = {
     " joined=0 fit.bf16=false workers=0 threads=1",
     "publish": "parity=0.5 parity_rows=50 threads=1",
     "evaluate": "threads=1 draws=50",
-    "backfill": "scale.threads=1 scale.chunk=3000",
+    "backfill": "scale.actors=1 scale.chunk=3000",
 }
 
 

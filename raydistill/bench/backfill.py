@@ -1,9 +1,9 @@
 """How fast a backfill is through Ray, from Postgres to Postgres, beside three other ways to do it.
 
 The filings are of a demo world that the release has not seen. The others read and write the same
-rows by the same steps: (a) a loop in one process; (b) the cascade with its extractor under
-transformers' `generate`, in Ray Data's usual form (usual.py) and, beside it, in our chunks; (c) no
-cascade, the extractor on every sentence.
+rows by the same steps: (a) a loop in one process, of as many threads as Ray has actors; (b) the
+cascade with its extractor under transformers' `generate`, in Ray Data's usual form (usual.py) and,
+beside it, in our chunks; (c) no cascade, the extractor on every sentence.
 Start and loading are told apart: rates count from when the last of the actors begins its second
 chunk to the last commit, and not from the first commit, before which others were run already.
 With a corpus of real sentences, Ray and the loop run over those, too.
@@ -183,12 +183,11 @@ def _figures(
     strange: set[str],
 ) -> dict[str, Any]:
     path = str(made.folder)
-    plain = CascadeOf(path, threads)
-    ray = ran(dsn, made, plain, filings, _through_ray(threads))
+    ray = ran(dsn, made, CascadeOf(path, 1), filings, _through_ray(threads))
     here: list[Any] = []
 
     def kept() -> Stage:
-        here.append(plain())
+        here.append(CascadeOf(path, threads)())
         return here[0]
 
     bare = ran(dsn, made, kept, filings, loop)
@@ -203,8 +202,7 @@ def _figures(
         "vs_no_cascade": round(ray.rate / every.rate, 2),
         "shares": {name: round(s / total, 3) for name, s in ray.stages.items()},
         "stage_core_seconds_per_filing": {
-            name: round(s * _cores(name, threads) * SENTENCES / max(1, ray.sentences), 3)
-            for name, s in ray.stages.items()
+            name: round(s * SENTENCES / max(1, ray.sentences), 3) for name, s in ray.stages.items()
         },
         "agreement": round(_f1(ray.events, truth, strange), 4),
         "skip_cache_hit_rate": round(here[0].steps[2].stage.recent.hit_rate, 3),
@@ -215,10 +213,10 @@ def _figures(
         "events": sum(ray.events.values()),
     }
     if students is not None:
-        slow = UnderTransformers(path, str((students / "extractor").absolute()), threads)
+        slow = UnderTransformers(path, str((students / "extractor").absolute()), 1)
         under = ran(dsn, made, slow, filings, _through_ray(threads))
         figures["vs_transformers_in_chunks"] = round(ray.rate / under.rate, 2)
-        figures["vs_transformers"] = round(ray.rate / _usual(dsn, slow, filings), 2)
+        figures["vs_transformers"] = round(ray.rate / _usual(dsn, slow, filings, threads), 2)
         figures["vs_transformers_extract_alone"] = round(
             (under.stages["extract_s"] / under.sentences)
             / (ray.stages["extract_s"] / ray.sentences),
@@ -227,10 +225,10 @@ def _figures(
     return figures
 
 
-def _usual(dsn: str, slow: UnderTransformers, filings: int) -> float:
+def _usual(dsn: str, slow: UnderTransformers, filings: int, threads: int) -> float:
     """Sentences a second of the cascade in Ray Data's usual form."""
     source, found = _source(dsn)
-    form = Usual(dsn, slow.release, slow.master, actors=slow.threads)
+    form = Usual(dsn, slow.release, slow.master, actors=threads)
     seconds, share = timed(form.lines(source, _chunks(found[:filings])))
     return share * sum(size for _, size in found[:filings]) / seconds
 
@@ -257,9 +255,9 @@ def _real(dsn: str, made: Release, corpus: Path, threads: int) -> dict[str, Any]
         postgres.script(connection, DDL)
         table = rows.rename_columns([*names.values(), "sentence"])
         postgres.copy_in(connection, "kee.sentences", table)
-    plain = CascadeOf(str(made.folder), threads)
-    ray = ran(dsn, made, plain, None, _through_ray(threads))
-    bare = ran(dsn, made, plain, None, loop)
+    path = str(made.folder)
+    ray = ran(dsn, made, CascadeOf(path, 1), None, _through_ray(threads))
+    bare = ran(dsn, made, CascadeOf(path, threads), None, loop)
     total = sum(ray.stages.values()) or 1.0
     return {
         "corpus_sentences": ray.every,
@@ -269,10 +267,6 @@ def _real(dsn: str, made: Release, corpus: Path, threads: int) -> dict[str, Any]
         "corpus_shares": {name: round(s / total, 3) for name, s in ray.stages.items()},
         "corpus_events": sum(ray.events.values()),
     }
-
-
-def _cores(stage: str, threads: int) -> int:
-    return threads if stage in ("skip_s", "extract_s") else 1
 
 
 def _whole(one: Ran) -> float:
@@ -286,7 +280,7 @@ def _through_ray(threads: int) -> Way:
     def lines(work: Work, chunks: list[list[str]]) -> Iterable[dict[str, Any]]:
         from raydistill.on_ray import flow
 
-        config = ScaleConfig(form=Form.laptop, actors=1, threads=threads)
+        config = ScaleConfig(form=Form.laptop, actors=threads, threads=1)
         return flow.lines(flow.flow(work, chunks, flow.planned(work, chunks, config)))
 
     return lines

@@ -80,6 +80,7 @@ class Nodes:
         # A job's `python` is found on the path of its node.
         own["PATH"] = f"{RAY.parent}{os.pathsep}{own.get('PATH', '')}"
         quiet = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+        quiet["RAY_idle_worker_killing_time_threshold_ms"] = "600000"
         quiet["RAY_JOB_STOP_WAIT_TIME_S"] = str(_STOP_WAIT_S)
         self.started += 1
         command = [

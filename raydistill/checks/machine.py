@@ -101,7 +101,7 @@ def threads(machine: Machine, cores: int) -> Finding:
         return fail(
             "threads",
             f"{have:g} cores here, the run asks for {cores}",
-            f"set scale.threads={max(1, int(have))} scale.actors=1, or give the container more",
+            f"set scale.actors={max(1, int(have))} scale.threads=1, or give the container more",
         )
     return ok("threads", f"{have:g} cores; scale.actors x scale.threads = {cores}")
 

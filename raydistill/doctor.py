@@ -71,7 +71,13 @@ def findings(config: Config, here: Machine) -> Iterator[Finding]:
     """Every finding, the cheap ones first."""
     cores = config.scale.actors * config.scale.threads
     yield finding.ok("raydistill", raydistill.__version__)
-    yield from machine.findings(here, root=Path(config.root), cores=cores, disk_gib=config.disk_gib)
+    yield from machine.findings(
+        here,
+        root=Path(config.root),
+        cores=cores,
+        actors=config.scale.actors,
+        disk_gib=config.disk_gib,
+    )
     try:
         task = TASKS[config.task]
     except SetupError as problem:
@@ -107,7 +113,7 @@ def _speed(cascade: Cascade, config: Config) -> Finding:
         cascade(batch)
         count += len(batch)
     rate = count / spent
-    said = f"{rate:,.0f} sentences/s on {config.scale.threads} threads"
+    said = f"{rate:,.0f} sentences/s by an actor of {config.scale.threads} threads"
     if rate < config.slow:
         return finding.warn(
             "speed",

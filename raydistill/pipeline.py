@@ -60,7 +60,9 @@ class Guard:
 
 def _holds_nul(texts: pa.ChunkedArray) -> bool:
     """Whether any text has a NUL byte, told from Arrow's own bytes: 20 times as fast as a search
-    of each text."""
+    of each text. True, too, of texts that do not lie there as those of a chunk do."""
+    if texts.type != pa.string():
+        return True
     for part in texts.chunks:
         _, ends, data = part.buffers()
         if len(part) and data is not None:

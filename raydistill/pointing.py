@@ -48,14 +48,16 @@ def _spans(field: Field, points: Floats, sources: Sequence[Source]) -> list[Phra
     lengths = np.array([min(most, len(source.offsets)) for source in sources])
     if not lengths.any():
         return [None] * len(sources)
-    most = int(lengths.max())
-    first, last = np.where(
-        np.arange(most) < lengths[:, None, None], points[..., :most], -np.inf
-    ).swapaxes(0, 1)
-    find = _of_ends if most <= _LONGEST else _of_pairs
-    with np.errstate(invalid="ignore"):  # of a sentence without tokens nothing is likely
-        found = find(first, last)
-    lists = zip(*(one.tolist() for one in (*found, lengths)), strict=True)
+    first, last = np.where(np.arange(most) < lengths[:, None, None], points, -np.inf).swapaxes(0, 1)
+    found = np.zeros((4, len(sources)))
+    short = lengths <= _LONGEST  # by itself, whatever stands beside it in the batch
+    for find, rows in ((_of_ends, short), (_of_pairs, ~short)):
+        if rows.any():
+            width = max(1, int(lengths[rows].max()))
+            with np.errstate(invalid="ignore"):  # of a sentence without tokens nothing is likely
+                found[:, rows] = find(first[rows, :width], last[rows, :width])
+    starts, ends = found[:2].astype(int).tolist()
+    lists = zip(starts, ends, *found[2:].tolist(), lengths.tolist(), strict=True)
     return [
         Phrase((start, end), best, second)
         if length and not math.isnan(best)

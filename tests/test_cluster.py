@@ -1,6 +1,7 @@
 """Three nodes on one machine: a submitted backfill outlives a node, and a stop of its job."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -39,6 +40,15 @@ def submitted(nodes, database, tiny, tmp_path):
     return submit
 
 
+@contextmanager
+def held(database):
+    """Meanwhile no chunk begins and none is forgotten, however fast they are."""
+    with postgres.connect(database) as holding:
+        postgres.script(holding, "LOCK TABLE raydistill.attempts IN SHARE ROW EXCLUSIVE MODE")
+        yield
+        holding.rollback()
+
+
 def _assert_whole(database, tiny):
     assert committed(database) == FILINGS
     named = SourceConfig().sentences
@@ -57,14 +67,11 @@ def _assert_whole(database, tiny):
 def test_a_stopped_job_commits_what_it_has_begun_and_goes_on(nodes, submitted, database, tiny):
     job = submitted("stopped")
     until(lambda: committed(database) >= 3, job)
-    assert not nodes.head_runs("MapWorker")  # actors keep to the nodes with the label
-    with ThreadPoolExecutor(1) as pool, postgres.connect(database) as holding:
-        # Until the stop has arrived no chunk begins and none is forgotten, however fast they are.
-        postgres.script(holding, "LOCK TABLE raydistill.attempts IN SHARE ROW EXCLUSIVE MODE")
+    with ThreadPoolExecutor(1) as pool, held(database):
+        assert not nodes.head_runs("MapWorker")  # actors keep to the nodes with the label
         stopped = pool.submit(nodes.stop, "stopped")
         until(lambda: postgres.fetch(database, STOPPING)[0][0], job)
-        holding.rollback()
-        state = stopped.result(timeout=60)
+    state = stopped.result(timeout=60)
     said, _ = job.communicate(timeout=60)
     assert "stopped; the same command goes on" in said
     assert state != "SUCCEEDED"
@@ -79,7 +86,8 @@ def test_a_stopped_job_commits_what_it_has_begun_and_goes_on(nodes, submitted, d
 def test_a_submitted_backfill_loses_nothing_when_its_node_dies(nodes, submitted, database, tiny):
     job = submitted()
     until(lambda: committed(database) >= 3, job)
-    nodes.kill_one_with("MapWorker")
-    assert committed(database) < FILINGS
+    with held(database):
+        nodes.kill_one_with("MapWorker")
+        assert committed(database) < FILINGS
     finished(job)
     _assert_whole(database, tiny)

@@ -199,3 +199,19 @@ def test_a_span_is_the_likeliest_of_all_pairs(logits):
     total = np.logaddexp.reduce(ordered)
     assert chosen.score == pytest.approx(ordered[0] - total, abs=1e-3)
     assert size == 1 or chosen.margin == pytest.approx(ordered[0] - ordered[1], abs=1e-3)
+
+
+def test_a_span_is_the_same_beside_a_longer_sentence():
+    random = np.random.default_rng(3)
+    sources = [
+        TOKENIZER.encode([text])[0].source for text in ("", "one", "KPMG LLP left.", "word " * 90)
+    ]
+    most = max(len(source.offsets) for source in sources)
+    points = random.normal(size=(len(sources), 1, 2, most)).astype(np.float32)
+    classes = np.zeros((len(sources), 1, _ONE.end.classes), np.float32)
+    classes[..., 1] = classes[..., -1] = 500
+    together = answers(_ONE, classes, points, sources)
+    for at, source in enumerate(sources):
+        size = max(1, len(source.offsets))
+        alone = answers(_ONE, classes[at : at + 1], points[at : at + 1, ..., :size], [source])
+        assert (alone[0].tokens, alone[0].score) == (together[at].tokens, together[at].score)

@@ -53,12 +53,14 @@ class Machine:
         return min(here, int(said[0]) / int(said[1])) if said and said[0].isdigit() else here
 
 
-def findings(machine: Machine, *, root: Path, cores: int, disk_gib: float) -> Iterator[Finding]:
+def findings(
+    machine: Machine, *, root: Path, cores: int, actors: int, disk_gib: float
+) -> Iterator[Finding]:
     """Every check of this machine for a run on `cores` cores that writes below `root`."""
     yield python(machine)
     yield processor(machine)
     yield threads(machine, cores)
-    yield memory(machine, cores)
+    yield memory(machine, actors)
     yield shared_memory(machine)
     yield disk(root, disk_gib)
 
@@ -106,12 +108,12 @@ def threads(machine: Machine, cores: int) -> Finding:
     return ok("threads", f"{have:g} cores; scale.actors x scale.threads = {cores}")
 
 
-def memory(machine: Machine, cores: int) -> Finding:
-    """Whether a run of so many cores fits into memory."""
+def memory(machine: Machine, actors: int) -> Finding:
+    """Whether a run of so many actors fits into memory."""
     free = machine.available()
     if free is None:
         return warn("memory", "cannot be told here", f"have {_ACTOR_GIB} GiB for each actor")
-    wanted = (1 + _ACTOR_GIB * max(1, cores // 2)) * GIB
+    wanted = (1 + _ACTOR_GIB * actors) * GIB
     if free < wanted:
         return fail(
             "memory",

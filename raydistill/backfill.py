@@ -24,7 +24,7 @@ from raydistill.corpus.postgres_sink import PostgresSink
 from raydistill.corpus.sink import Hold, Sink
 from raydistill.corpus.stages import FORWARD, CascadeOf, Steps, Work
 from raydistill.corpus.totals import Totals
-from raydistill.errors import SetupError
+from raydistill.errors import Drained, SetupError
 from raydistill.metrics import Metrics, MetricsConfig
 from raydistill.on_ray import cluster
 from raydistill.release import Release
@@ -75,7 +75,7 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Runs or continues the backfill of `config`; prints and gives its account.
 
-    SystemExit 143 or 130 after a SIGTERM or Ctrl-C, when what was begun has been committed.
+    Drained with 143 or 130 after a SIGTERM or Ctrl-C, when what was begun has been committed.
     """
     name = config.run or f"backfill_{config.source.kind.value}"
     opened = release.verify(Path(config.release).absolute(), expected=TASKS[config.task])
@@ -97,7 +97,7 @@ def run(config: Config) -> dict[str, Any]:
     if asked.got is not None:
         code = 128 + asked.got
         print(f"backfill {name}: stopped; the same command goes on. Exit code {code}", flush=True)
-        raise SystemExit(code)
+        raise Drained(code)
     return report
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from raydistill import logs, metrics, usage
-from raydistill.errors import RaydistillError, SetupError
+from raydistill.errors import Drained, RaydistillError, SetupError
 
 Config = TypeVar("Config")
 Made = TypeVar("Made")
@@ -203,6 +203,10 @@ def job(
     except RaydistillError as problem:
         print(f"raydistill {verb}: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Drained as drained:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(str(drained.code)))
     except KeyboardInterrupt:
         print(f"raydistill {verb}: interrupted; run the same command to go on", file=sys.stderr)
         raise SystemExit(130) from None

@@ -49,3 +49,11 @@ class AnswerError(DataError):
 
 class FilingError(DataError):
     """A filing cannot be read (binary, empty, not text)."""
+
+
+class Drained(SystemExit):
+    """A run that a signal ended, with what it had begun committed; the code is 128 + the signal.
+
+    Threads of Ray still wait for chunks then. Whoever owns the process ends it at once: at an
+    orderly exit they would ask Ray after its own end, and it ends the process with 1.
+    """

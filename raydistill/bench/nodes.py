@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.errors import SetupError
+from raydistill.on_ray.cluster import WORKERS
 
 RAY = Path(sys.executable).with_name("ray")
 LABEL = "part=extract"  # of the workers, as in cluster.yaml
@@ -79,8 +80,7 @@ class Nodes:
         own = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         # A job's `python` is found on the path of its node.
         own["PATH"] = f"{RAY.parent}{os.pathsep}{own.get('PATH', '')}"
-        quiet = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-        quiet["RAY_idle_worker_killing_time_threshold_ms"] = "600000"
+        quiet = {**WORKERS, "RAY_USAGE_STATS_ENABLED": "0"}
         quiet["RAY_JOB_STOP_WAIT_TIME_S"] = str(_STOP_WAIT_S)
         self.started += 1
         command = [

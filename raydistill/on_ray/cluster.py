@@ -8,18 +8,19 @@ from typing import Any
 
 from raydistill.errors import SetupError
 
-_IDLE_MS = "600000"
+# Of nodes that are started here. Workers keep the niceness of this process, since Ray's default of
+# 15 starves them beside any other busy one. They stay for the next task: Ray ends those that wait
+# for a second, and a backfill then spent a fifth of its cores on new ones.
+WORKERS = {
+    "RAY_worker_niceness": "0",
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
+}
 
 
 def start(*, cpus: int | None = None) -> None:
-    """Connects to the cluster of RAY_ADDRESS or of the job, else starts a local one.
-
-    Local workers keep the niceness of this process: Ray's default of 15 starves them beside any
-    other busy process. They stay for the next task, too: Ray ends those that wait for a second, and
-    a backfill then spent a fifth of its cores on new ones.
-    """
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", _IDLE_MS)
+    """Connects to the cluster of RAY_ADDRESS or of the job, else starts a local one."""
+    for name, value in WORKERS.items():
+        os.environ.setdefault(name, value)
     # A thread that still waits for rows after the end must not start a second cluster.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray

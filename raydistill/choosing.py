@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raydistill.pointing import NEVER, Floats, Phrase, likeliest
+from raydistill.pointing import NEVER, Doubles, Floats, likeliest
 from raydistill.slots import POINTED, Head, Slots
 from raydistill.target import NEXT, NONE, NULL, Source
 
@@ -23,15 +23,6 @@ class Chosen:
     tokens: list[str]
     score: float
     margin: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What one head says in one place: tokens, their log-probability and that of the next best."""
-
-    tokens: Sequence[str]
-    best: float
-    second: float
 
 
 class _Classes:
@@ -73,14 +64,10 @@ def answers(
     made = _Classes(slots, classes)
     there = np.logical_and.accumulate(made.at[..., 0] == 1, 1)
     pointed = [
-        _pointed(head, made.of(number), there & (made.at[..., number] == len(head.tokens) - 1),
-                 points[:, : slots.count], sources)
+        _pointed(made, number, head, there, points[:, : slots.count], sources)
         if head.tokens[-1] == POINTED else {}
         for number, head in enumerate(slots.heads, 1)
     ]  # fmt: skip
-    for number, phrases in enumerate(pointed, 1):
-        for place, one in phrases.items():
-            made.best[(*place, number)], made.second[(*place, number)] = one.best, one.second
     scores, margins = _told(made, there)
     at = made.at.tolist()
     places = there.sum(1).tolist()
@@ -109,7 +96,7 @@ def _told(made: _Classes, there: NDArray[np.bool_]) -> tuple[list[float], list[f
 
 
 def _tokens_of(
-    slots: Slots, places: list[list[int]], pointed: list[dict[Place, _Said]], row: int
+    slots: Slots, places: list[list[int]], pointed: list[dict[Place, list[str]]], row: int
 ) -> list[str]:
     """The tokens of a row, of whose `places` with a record each head's class is given."""
     out: list[str] = []
@@ -117,50 +104,56 @@ def _tokens_of(
         if out:
             out.append(NEXT)
         for head, phrases, choice in zip(slots.heads, pointed, classes[1:], strict=True):
-            one = phrases.get((row, slot)) if phrases else None
-            if one is None:
-                out.append(head.tokens[choice])
-            else:
-                out += one.tokens
+            out += phrases.get((row, slot)) or head.tokens[choice : choice + 1]
     return out or [NONE]
 
 
 def _pointed(
-    head: Head, shares: Floats, where: NDArray[np.bool_], points: Floats, sources: Sequence[Source]
-) -> dict[Place, _Said]:
-    """What a head says in the places `where` pointing is its likeliest class: the likeliest phrase
-    of its field, or a class where none is as likely."""
-    rows, places = np.nonzero(where)
+    made: _Classes,
+    number: int,
+    head: Head,
+    there: NDArray[np.bool_],
+    points: Floats,
+    sources: Sequence[Source],
+) -> dict[Place, list[str]]:
+    """What a head says in the places where pointing is its likeliest class: the likeliest phrase of
+    its field, whose tokens are given, or a class where none is as likely, which `made` is told."""
+    rows, places = np.nonzero(there & (made.at[..., number] == len(head.tokens) - 1))
     if not len(rows):
         return {}
     some = [sources[row] for row in rows.tolist()]
     found = likeliest(head.field, points[rows, places, head.point : head.point + 2], some)
-    own = shares[rows, places]
-    lists = zip(
-        rows.tolist(),
-        places.tolist(),
-        found,
-        own[:, :-1].tolist(),
-        own[:, -1].tolist(),
-        strict=True,
+    own = made.of(number)[rows, places].astype(np.float64)
+    share, classes = own[:, -1], own[:, :-1]  # of pointing, and of what else there is to say
+    told, next_told = share + found.best, share + found.second
+    at, top, rest = _best_two(classes)
+    wins = told > top
+    made.at[rows, places, number] = at
+    made.best[rows, places, number] = np.where(wins, told, top)
+    made.second[rows, places, number] = np.where(
+        wins, np.maximum(top, next_told), np.maximum(rest, told)
     )
-    return {
-        (row, place): _likelier(head, one, rest, share) for row, place, one, rest, share in lists
+    phrases = zip(rows.tolist(), places.tolist(), found.places, wins.tolist(), strict=True)
+    said = {
+        (row, place): [f"<p{phrase[0]}>", f"<p{phrase[1]}>"]
+        for row, place, phrase, won in phrases
+        if won and phrase
     }
+    if not classes.shape[1]:  # without a phrase nothing can be said: an answer that no task takes
+        nothing = rows[~wins], places[~wins], number
+        made.best[nothing] = share[~wins]
+        for row, place in zip(*(one.tolist() for one in nothing[:2]), strict=True):
+            said[row, place] = [NULL]
+    return said
 
 
-def _likelier(head: Head, phrase: Phrase | None, classes: list[float], share: float) -> _Said:
-    """The phrase, or the class that is likelier; `share` is the log-probability of pointing."""
-    at = max(range(len(classes)), key=classes.__getitem__, default=-1)
-    best = classes[at] if classes else NEVER
-    if phrase is None:
-        if not classes:  # an answer that no task takes: there is nothing to say
-            return _Said([NULL], share, NEVER)
-        second = max((one for i, one in enumerate(classes) if i != at), default=NEVER)
-        return _Said([head.tokens[at]], best, second)
-    told = share + phrase.best
-    if told > best:
-        first, last = phrase.place
-        return _Said([f"<p{first}>", f"<p{last}>"], told, max(best, share + phrase.second))
-    second = max((one for i, one in enumerate(classes) if i != at), default=NEVER)
-    return _Said([head.tokens[at]], best, max(second, told))
+def _best_two(classes: Doubles) -> tuple[NDArray[np.int64], Doubles, Doubles]:
+    """Of each row (rows, classes) the likeliest class, its log-probability, and the next one's."""
+    if not classes.shape[1]:
+        none = np.full(len(classes), NEVER)
+        return np.zeros(len(classes), np.int64), none, none
+    every, at = np.arange(len(classes)), classes.argmax(1)
+    top = classes[every, at]
+    others = classes.copy()
+    others[every, at] = NEVER
+    return at, top, others.max(1)

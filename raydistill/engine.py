@@ -255,10 +255,20 @@ class Encoder:
         return [[*before, *row[:limit], *after] for row in ids]
 
     def batches(self, rows: Sequence[Sequence[int]]) -> list[Rows]:
-        """The numbers of rows that are best read together: sorted by length, cut by tokens."""
+        """The numbers of rows that are best read together: sorted by length, cut by tokens.
+
+        Where there are enough of each length, those of one length: no row of them is padded.
+        """
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        budget = evened(int(lengths.sum()), self.threads, _READ_TOKENS)
-        return runs(np.argsort(lengths, kind="stable"), lengths, budget)
+        order = np.argsort(lengths, kind="stable")
+        cuts = np.flatnonzero(np.diff(lengths[order])) + 1
+        if len(rows) < _MANY * (len(cuts) + 1):
+            return runs(order, lengths, evened(int(lengths.sum()), self.threads, _READ_TOKENS))
+        return [
+            batch
+            for same in np.split(order, cuts)
+            for batch in runs(same, lengths, evened(int(lengths[same].sum()), 1, _READ_TOKENS))
+        ]
 
     def read(
         self, rows: Sequence[Sequence[int]], batches: Sequence[Rows], use: Callable[..., None]

@@ -20,21 +20,23 @@ from raydistill.fields import Field, Span
 from raydistill.target import Source, whole
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 NEVER = -math.inf
 _LONGEST = 64  # tokens of a span
 
 
 @dataclass(frozen=True, slots=True)
-class Phrase:
-    """The likeliest phrase: first and last token, its log-probability, and the next one's."""
+class Phrases:
+    """The likeliest phrase of each source: its first and last token, None where there is none; its
+    log-probability and the next one's (sources,), NEVER where there is none."""
 
-    place: tuple[int, int]
-    best: float
-    second: float
+    places: list[tuple[int, int] | None]
+    best: Doubles
+    second: Doubles
 
 
-def likeliest(field: Field, points: Floats, sources: Sequence[Source]) -> list[Phrase | None]:
-    """The likeliest phrase that a field can be read from in each source, None where there is none.
+def likeliest(field: Field, points: Floats, sources: Sequence[Source]) -> Phrases:
+    """The likeliest phrase that a field can be read from in each source.
 
     `points` (sources, 2, tokens) are logits of a phrase's first and last token.
     """
@@ -42,28 +44,22 @@ def likeliest(field: Field, points: Floats, sources: Sequence[Source]) -> list[P
     return find(field, points, sources)
 
 
-def _spans(field: Field, points: Floats, sources: Sequence[Source]) -> list[Phrase | None]:
+def _spans(field: Field, points: Floats, sources: Sequence[Source]) -> Phrases:
     """The likeliest span of each source; `points` are logits (sources, 2, tokens)."""
     most = points.shape[-1]
     lengths = np.array([min(most, len(source.offsets)) for source in sources])
-    if not lengths.any():
-        return [None] * len(sources)
+    found = np.full((4, len(sources)), np.nan)
     first, last = np.where(np.arange(most) < lengths[:, None, None], points, -np.inf).swapaxes(0, 1)
-    found = np.zeros((4, len(sources)))
     short = lengths <= _LONGEST  # by itself, whatever stands beside it in the batch
-    for find, rows in ((_of_ends, short), (_of_pairs, ~short)):
+    for find, rows in ((_of_ends, short & (lengths > 0)), (_of_pairs, ~short)):
         if rows.any():
-            width = max(1, int(lengths[rows].max()))
-            with np.errstate(invalid="ignore"):  # of a sentence without tokens nothing is likely
+            width = int(lengths[rows].max())
+            with np.errstate(invalid="ignore"):  # where no logit is finite nothing is likely
                 found[:, rows] = find(first[rows, :width], last[rows, :width])
-    starts, ends = found[:2].astype(int).tolist()
-    lists = zip(starts, ends, *found[2:].tolist(), lengths.tolist(), strict=True)
-    return [
-        Phrase((start, end), best, second)
-        if length and not math.isnan(best)
-        else None  # NaN: no logit is finite
-        for start, end, best, second, length in lists
-    ]
+    none = np.isnan(found[2])  # no token, or no logit that is finite
+    found[2:, none] = NEVER
+    pairs = zip(*np.nan_to_num(found[:2]).astype(int).tolist(), none.tolist(), strict=True)
+    return Phrases([None if no else (start, end) for start, end, no in pairs], found[2], found[3])
 
 
 def _of_ends(first: Floats, last: Floats) -> tuple[NDArray[Any], ...]:
@@ -103,24 +99,34 @@ def _inside(length: int) -> NDArray[np.bool_]:
     return pairs & ~np.triu(pairs, _LONGEST)
 
 
-def _readings(field: Field, points: Floats, sources: Sequence[Source]) -> list[Phrase | None]:
+def _readings(field: Field, points: Floats, sources: Sequence[Source]) -> Phrases:
     """The likeliest of the phrases in each source that `field` can be read from."""
-    return [_reading(field, *one) for one in zip(points.tolist(), sources, strict=True)]
+    known: dict[int, list[tuple[int, int]]] = {}  # a sentence stands here for each record
+    places: list[tuple[int, int] | None] = []
+    told: list[tuple[float, float]] = []
+    for (first, last), source in zip(points.tolist(), sources, strict=True):
+        found = known.get(id(source))
+        if found is None:
+            found = known[id(source)] = _found(field, source, min(len(first), len(source.offsets)))
+        logits = [first[start] + last[end] for start, end in found]
+        if len(found) < 2:
+            places.append(found[0] if found else None)
+            told.append((0.0 if found else NEVER, NEVER))
+            continue
+        at = max(range(len(found)), key=logits.__getitem__)
+        top = logits[at]
+        best = -math.log(sum(math.exp(one - top) for one in logits))
+        second = max(one for i, one in enumerate(logits) if i != at)
+        places.append(found[at])
+        told.append((best, best + second - top))
+    both = np.array(told).reshape(-1, 2)
+    return Phrases(places, both[:, 0], both[:, 1])
 
 
-def _reading(field: Field, points: list[list[float]], source: Source) -> Phrase | None:
-    first, last = points
-    length = min(len(first), len(source.offsets))
+def _found(field: Field, source: Source, length: int) -> list[tuple[int, int]]:
+    """The phrases within the first `length` tokens that `field` can be read from, in order."""
     places = {_tokens(source, *place, length) for place in field.mentions(source.text)}
-    found = sorted(one for one in places if one and _readable(field, source, one))
-    if not found:
-        return None
-    logits = [first[start] + last[end] for start, end in found]
-    at = max(range(len(found)), key=logits.__getitem__)
-    top = logits[at]
-    best = -math.log(sum(math.exp(one - top) for one in logits))
-    second = max((one for i, one in enumerate(logits) if i != at), default=NEVER)
-    return Phrase(found[at], best, best + second - top)
+    return sorted(one for one in places if one and _readable(field, source, one))
 
 
 def _tokens(source: Source, start: int, end: int, length: int) -> tuple[int, int] | None:

@@ -2,7 +2,9 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,11 @@ from raydistill.tokenizer import Encoded
 # as this to the threshold, or a choice won by less (in log-probability), is read again alone.
 _NEAR = 0.05
 _TIE = 0.02
+# Of a batch of one length the encoder gives each sentence what it gives it alone, to the last bit;
+# the products here may differ by 2e-5. So much nearer is near there: fifty times that.
+_ALIKE = 0.05
+# Rows of a pointer student that are chosen together: a batch has too few to be worth numpy's calls.
+_TOGETHER = 128
 
 
 class SkipScorer:
@@ -43,13 +50,14 @@ class SkipScorer:
         On which side of the threshold a sentence lies does not depend on those beside it.
         """
         rows = self.encoder.framed(ids)
-        out = np.zeros(len(rows), np.float32)
+        out, limits = np.zeros((2, len(rows)), np.float32)
 
         def scored(batch: Rows, hidden: Floats, sizes: NDArray[np.int32]) -> None:
             out[batch] = self._shares(hidden, sizes)[:, 1:].sum(1)
+            limits[batch] = _near(_NEAR, sizes)
 
         self.encoder.read(rows, self.encoder.batches(rows), scored)
-        near = np.flatnonzero(np.abs(out - self.threshold) < _NEAR) if len(rows) > 1 else []
+        near = np.flatnonzero(np.abs(out - self.threshold) < limits)
         self.encoder.read(rows, [np.array([row]) for row in near], scored)
         return out
 
@@ -100,20 +108,42 @@ class Pointers:
         slots = self.slots
         if slots is None:
             raise RuntimeError("asked for no task")
-        out: list[Generated | None] = [None] * len(rows)
-        margins = np.full(len(rows), np.inf)
+        out: dict[int, Generated] = {}
+        ties = self._read(slots, rows, sources, self.encoder.batches(rows), out)
+        alone = [np.array([row]) for row in sorted(ties)]
+        self._read(slots, rows, sources, alone, out)
+        return [out[row] for row in range(len(rows))]
 
-        def pointed(batch: Rows, hidden: Floats, sizes: NDArray[np.int32]) -> None:
+    def _read(
+        self,
+        slots: Slots,
+        rows: Sequence[Sequence[int]],
+        sources: Sequence[Encoded],
+        batches: Sequence[Rows],
+        out: dict[int, Generated],
+    ) -> list[int]:
+        """Puts what batches say into `out`; gives the rows of which some choice was hardly won."""
+        ties: list[int] = []
+        gathered = _Gathered()
+
+        def read(batch: Rows, hidden: Floats, sizes: NDArray[np.int32]) -> None:
             classes, points = self._logits(hidden, sizes)
             points = points[..., len(self.encoder.frame.before) :]
-            some = [sources[row].source for row in batch]
-            for row, said in zip(batch, answers(slots, classes, points, some), strict=True):
-                out[row], margins[row] = Generated(said.tokens, said.score), said.margin
+            choose(gathered.add(_Read(batch.tolist(), classes, points, _near(_TIE, sizes))))
 
-        self.encoder.read(rows, self.encoder.batches(rows), pointed)
-        ties = np.flatnonzero(margins < _TIE) if len(rows) > 1 else []
-        self.encoder.read(rows, [np.array([row]) for row in ties], pointed)
-        return [one for one in out if one is not None]
+        def choose(some: list[_Read]) -> None:
+            numbers = [row for one in some for row in one.rows]
+            limits = [one.near for one in some for _ in one.rows]
+            texts = [sources[row].source for row in numbers]
+            said = answers(slots, *_joined(some), texts) if some else []
+            for row, one, limit in zip(numbers, said, limits, strict=True):
+                out[row] = Generated(one.tokens, one.score)
+                if one.margin < limit:
+                    ties.append(row)
+
+        self.encoder.read(rows, batches, read)
+        choose(gathered.rest())
+        return ties
 
     def alternatives(
         self, sources: Sequence[Encoded], count: int, frame: Frame | None = None
@@ -143,6 +173,58 @@ class Pointers:
         centred = values - values.mean(-1, keepdims=True)
         scale = np.sqrt((centred**2).mean(-1, keepdims=True) + np.float32(1e-5))
         return centred / scale * self.weights["norm.weight"] + self.weights["norm.bias"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a batch says: its rows, classes, points, and the margin below which a choice is near."""
+
+    rows: list[int]
+    classes: Floats
+    points: Floats
+    near: float
+
+
+class _Gathered:
+    """Batches that wait until there are enough to be chosen together; threads share it."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.waiting: list[_Read] = []
+
+    def add(self, one: _Read) -> list[_Read]:
+        """All that wait where they are enough, else none."""
+        with self.lock:
+            self.waiting.append(one)
+            return self._taken() if sum(len(w.rows) for w in self.waiting) >= _TOGETHER else []
+
+    def rest(self) -> list[_Read]:
+        """All that still wait."""
+        with self.lock:
+            return self._taken()
+
+    def _taken(self) -> list[_Read]:
+        taken, self.waiting = self.waiting, []
+        return taken
+
+
+def _joined(some: Sequence[_Read]) -> tuple[Floats, Floats]:
+    """Classes and points of several batches; what lies behind the tokens of a shorter one is 0."""
+    if len(some) == 1:
+        return some[0].classes, some[0].points
+    shape = some[0].points.shape
+    count, most = sum(len(one.rows) for one in some), max(one.points.shape[-1] for one in some)
+    points = np.zeros((count, *shape[1:-1], most), np.float32)
+    at = 0
+    for one in some:
+        points[at : at + len(one.rows), ..., : one.points.shape[-1]] = one.points
+        at += len(one.rows)
+    return np.concatenate([one.classes for one in some]), points
+
+
+def _near(limit: float, sizes: NDArray[np.int32]) -> float:
+    """How near is near in a batch of these lengths."""
+    return limit * _ALIKE if sizes.min() == sizes.max() else limit
 
 
 def _softmax(logits: Floats) -> Floats:

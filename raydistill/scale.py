@@ -18,7 +18,7 @@ PER = 1000  # service times are seconds of one core for so many sentences of a f
 # Reads and writes need a core's time but seldom. Actors leave them this much of it: where actors
 # reserve every core, Ray has nowhere to run a read and waits for ever.
 SLIVER = 0.2
-_SMALLEST, _LARGEST = 2_000, 40_000  # sentences of a chunk; 40,000 of filings are some 10 MB
+_SMALLEST, _LARGEST = 2_000, 100_000  # sentences of a chunk; the largest is some 25 MB
 _ROUNDS = 8  # chunks a core that a run should have
 
 
@@ -55,7 +55,7 @@ class ScaleConfig:
     def chunk_of(self, sentences: int) -> int:
         """The sentences of a chunk in a run of so many.
 
-        Each chunk costs Ray's one driver some 0.05 s, so they are large; but a short run has enough
+        Each chunk costs Ray's one driver some 0.03 s, so they are large; but a short run has enough
         of them that reading, running and writing go on side by side on every core.
         """
         if self.chunk:

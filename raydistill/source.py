@@ -8,9 +8,11 @@ conf/source.
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import pyarrow as pa
+from pyarrow import compute
 
 from raydistill import filings as edgar
 from raydistill import pgread, pgserver, postgres
@@ -18,6 +20,8 @@ from raydistill.chunk import SENTENCES, marked, markers
 from raydistill.errors import FilingError, SetupError
 from raydistill.parquet import ParquetSentences
 from raydistill.task import Task
+
+pc: Any = compute  # its functions are made at run time: no type checker sees them
 
 
 class SourceKind(Enum):
@@ -163,8 +167,7 @@ class PostgresSentences:
         names = {ours: postgres.identifier(theirs) for ours, theirs in self.columns.items()}
         query = postgres.sql(
             "SELECT {filing_id}::text AS filing_id, {id}::text AS id, {position}::int AS position,"
-            " {text} AS text FROM {table} WHERE {filing_id} = ANY({filings}) AND {where}"
-            " ORDER BY 1, 3",
+            " {text} AS text FROM {table} WHERE {filing_id} = ANY({filings}) AND {where}",
             table=postgres.identifier(self.table),
             where=postgres.condition(self.where),
             filings=postgres.literal(filings),
@@ -174,10 +177,23 @@ class PostgresSentences:
         rows = pa.Table.from_batches(batches).append_column(
             "error", pa.nulls(sum(len(batch) for batch in batches), pa.string())
         )
-        rows = rows.select(SENTENCES.names).cast(SENTENCES)
+        rows = _in_order(rows.select(SENTENCES.names).cast(SENTENCES), filings)
         return pa.concat_tables([rows, markers(filings)])
 
 
+def _in_order(rows: pa.Table, filings: list[str]) -> pa.Table:
+    """The rows filing by filing, each by position, those without one last.
+
+    Here and not by ORDER BY: the server compares texts and writes them to disk to sort them, which
+    took as long as reading them.
+    """
+    of = pc.fill_null(pc.index_in(rows["filing_id"], pa.array(filings, pa.string())), len(filings))
+    at = pc.fill_null(rows["position"].cast(pa.int64()), _LAST)
+    keys = (np.asarray(of).astype(np.int64) << 32) + np.asarray(at)
+    return rows.take(pa.array(np.argsort(keys, kind="stable")))
+
+
+_LAST = (1 << 31) - 1  # behind every position, which are int4
 _BYTES = 900  # of an EDGAR file a sentence, on average
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from raydistill.batching import evened, runs
+from raydistill.batching import LEAST, evened, runs
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, Frame, of_folder
 from raydistill.tokenizer import Encoded, Tokenizer
@@ -257,12 +257,12 @@ class Encoder:
     def batches(self, rows: Sequence[Sequence[int]]) -> list[Rows]:
         """The numbers of rows that are best read together: sorted by length, cut by tokens.
 
-        Where there are enough of each length, those of one length: no row of them is padded.
+        Those of one length where they fill batches: no row of them is padded.
         """
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         order = np.argsort(lengths, kind="stable")
         cuts = np.flatnonzero(np.diff(lengths[order])) + 1
-        if len(rows) < _MANY * (len(cuts) + 1):
+        if int(lengths.sum()) < LEAST * (len(cuts) + 1):
             return runs(order, lengths, evened(int(lengths.sum()), self.threads, _READ_TOKENS))
         return [
             batch

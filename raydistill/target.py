@@ -305,6 +305,8 @@ def whole(text: str, start: int, end: int) -> tuple[int, int]:
 def _inside(text: str, at: int) -> bool:
     """Whether a word or number goes on between the characters `at - 1` and `at`."""
     before, after = text[at - 1], text[at]
+    if before == " " or after == " ":  # nearly always
+        return False
     if is_word(before) and is_word(after):
         return True
     if before in ".,":

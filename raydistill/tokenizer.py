@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Encoding, Regex, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as RawTokenizer
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from raydistill.errors import SetupError
+from raydistill.pieces import Piece, Pieces, ending, pieces, splitting
 from raydistill.target import Source
 
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
-_WORDS = r" ?\p{L}+| ?(?:19|20)\d\d(?!\d)| ?\d| ?[^\s\p{L}\d]|\s+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,12 @@ class Encoded:
 
     ids: list[int]
     source: Source
-    raw: Encoding
+    tokenizer: "Tokenizer"
 
     @property
     def tokens(self) -> list[str]:
         """The token strings, which readers of ids do without."""
-        return self.raw.tokens
+        return [self.tokenizer.token(one) for one in self.ids]
 
 
 class Tokenizer:
@@ -44,19 +44,16 @@ class Tokenizer:
         raw.encode_special_tokens = True
         raw.no_padding()
         raw.no_truncation()
+        self.pieces: Pieces | None = None
+        self.asked = False  # whether it has pieces is told when it is first needed
 
     @classmethod
     def learn(cls, texts: Iterable[str], added: Sequence[str], *, vocabulary: int) -> "Tokenizer":
         """A tokenizer of `vocabulary` pieces learned from `texts`, and `added` tokens on top."""
         raw = RawTokenizer(models.BPE(unk_token=UNK))
-        raw.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(_WORDS), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
+        raw.pre_tokenizer = splitting()
         raw.decoder = decoders.ByteLevel()
-        raw.post_processor = processors.ByteLevel(trim_offsets=True)
+        raw.post_processor = ending()
         trainer = trainers.BpeTrainer(
             vocab_size=vocabulary,
             special_tokens=[PAD, BOS, EOS, UNK],
@@ -120,16 +117,30 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Each text's ids, tokens and offsets, without marks at either end."""
-        batch = self.raw.encode_batch(list(texts), add_special_tokens=False)
-        return [
-            Encoded(one.ids, Source(text, one.offsets), one)
-            for text, one in zip(texts, batch, strict=True)
-        ]
+        made = self._pieces(texts)
+        rest = [text for text, one in zip(texts, made, strict=True) if one is None]
+        asked = iter(self.raw.encode_batch(rest, add_special_tokens=False))
+        out: list[Encoded] = []
+        for text, one in zip(texts, made, strict=True):
+            if one is None:
+                raw = next(asked)
+                out.append(Encoded(raw.ids, Source(text, raw.offsets), self))
+            else:
+                out.append(Encoded(one.ids, Source(text, one.spans), self))
+        return out
 
     def batch_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Each text's token ids; faster than `encode`, without offsets."""
-        batch = self.raw.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [one.ids for one in batch]
+        made = self._pieces(texts)
+        rest = [text for text, one in zip(texts, made, strict=True) if one is None]
+        asked = iter(self.raw.encode_batch_fast(rest, add_special_tokens=False))
+        return [next(asked).ids if one is None else one.ids for one in made]
+
+    def _pieces(self, texts: Sequence[str]) -> list[Piece | None]:
+        """What can be put together of remembered words, None for the rest."""
+        if not self.asked:
+            self.pieces, self.asked = pieces(self.raw), True
+        return [self.pieces.of(text) if self.pieces else None for text in texts]
 
     def spell(self, text: str) -> list[str]:
         """The text as token strings."""

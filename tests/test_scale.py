@@ -120,7 +120,7 @@ def test_chunks_suit_the_run():
     config = scale.ScaleConfig(actors=2, threads=1)
     assert config.chunk_of(10) == 2_000
     assert config.chunk_of(480_000) == 30_000  # eight a core
-    assert config.chunk_of(10**8) == 40_000
+    assert config.chunk_of(10**8) == 100_000
     assert replace(config, chunk=77).chunk_of(10**8) == 77
     with pytest.raises(SetupError, match="scale below 1"):
         scale.ScaleConfig(threads=0)

@@ -14,7 +14,7 @@ from raydistill.corpus.stages import CascadeOf, Work, loop
 from raydistill.scale import Form, ScaleConfig
 
 FILINGS, REAL_SENTENCES = 100_000_000, 200  # sentences of a filing, on average of real ones
-CHUNK = 40_000  # sentences: what a large run takes by itself
+CHUNK = 100_000  # sentences: what a large run takes by itself
 SERVER_CORES = 16
 CORES = (1, 2, 8, 32, 128, 512, 1000, 2000, 4000)
 

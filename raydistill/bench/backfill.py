@@ -11,29 +11,32 @@ With a corpus of real sentences, Ray and the loop run over those, too.
 """
 
 import statistics
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import compute
 
-from raydistill import pgserver, pipeline, postgres, release
-from raydistill.backfill import chunk_size, chunked
+from raydistill import pgserver, postgres, release
 from raydistill.bench.usual import Usual, timed
-from raydistill.corpus import fingerprint
-from raydistill.corpus.postgres_sink import PostgresSink
-from raydistill.corpus.stages import ALL_SECONDS, CascadeOf, Work, loop
+from raydistill.bench.ways import (
+    NoCascade,
+    Ran,
+    UnderTransformers,
+    chunks_of,
+    events_of,
+    ran,
+    source_of,
+    through_ray,
+)
+from raydistill.corpus.stages import CascadeOf, loop
 from raydistill.demo.world import DDL
 from raydistill.demo.world import chunks as pieces
-from raydistill.pipeline import Part, Stage
+from raydistill.pipeline import Stage
 from raydistill.release import Release
-from raydistill.scale import Form, ScaleConfig
-from raydistill.source import PostgresSentences, SourceConfig, TableConfig, identity
 
 pc: Any = compute  # its functions are made at run time: no type checker sees them
 
@@ -41,80 +44,6 @@ SENTENCES = 10_000  # of a filing
 SEED = 41
 CORPUS = 100_000  # sentences of a corpus
 ROUNDS = 3  # of the ways that are compared, in turn
-FIELDS = (
-    "event_type", "subject", "object", "magnitude_class", "timing", "sentiment", "materiality",
-    "confidence", "date_confidence", "event_date",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class UnderTransformers:
-    """The cascade with its extractor's master under `generate`, 64 sentences at a time."""
-
-    release: str
-    master: str
-    threads: int
-
-    def __call__(self) -> Stage:
-        from raydistill.student.masters import Extractor
-
-        cascade = pipeline.Cascade(Path(self.release), threads=self.threads)
-        extract = cast("Any", cascade.steps[-1].stage)
-        extract.tries = 1
-        extract.generator = _Master(Extractor(Path(self.master), threads=self.threads))
-        return cascade
-
-
-class _Master:
-    def __init__(self, extractor: Any) -> None:
-        self.extractor = extractor
-
-    def __call__(self, sources: list[Any], frame: Any = None) -> list[Any]:
-        from raydistill.engine import Generated
-
-        return [Generated(tokens, 0.0) for tokens in self.extractor.tokens(sources)]
-
-
-@dataclass(frozen=True, slots=True)
-class NoCascade:
-    """The extractor alone, on every sentence."""
-
-    release: str
-    threads: int
-
-    def __call__(self) -> Stage:
-        cascade = pipeline.Cascade(Path(self.release), threads=self.threads)
-        *before, extract = cascade.steps
-        steps = [pipeline.Step(_unasked, step.count, step.seconds) for step in before]
-        cascade.part = Part([*steps, extract], cascade.guarded)
-        return cascade
-
-
-def _unasked(batch: pa.Table) -> pa.Table:
-    """The batch itself, with the score that no classifier gave where a later stage looks for it."""
-    if "skip_score" in batch.column_names:
-        return batch
-    return batch.append_column("skip_score", pa.nulls(len(batch), pa.float32()))
-
-
-@dataclass(slots=True)
-class Ran:
-    """What one way did: seconds to its first commit and in all; sentences and seconds once every
-    actor has had its first chunk; CPU seconds of this process from one commit to the next."""
-
-    start_s: float
-    whole_s: float
-    seconds: float
-    sentences: int
-    every: int  # sentence there was
-    driver_s: float
-    stages: dict[str, float]
-    events: Counter[tuple[str, ...]]
-
-    @property
-    def rate(self) -> float:
-        """Sentences a second, once it runs."""
-        return self.sentences / max(1e-9, self.seconds)
 
 
 def run(
@@ -161,19 +90,56 @@ def fill(dsn: str, filings: int) -> tuple[Counter[tuple[str, ...]], set[str]]:
                 postgres.copy_in(connection, f"kee.{name}", getattr(piece, name))
             odd = piece.truth.filter(pc.invert(piece.truth["phrasing_seen"]))
             strange.update(odd["sentence_id"].to_pylist())
-    return _events(dsn, "kee.events"), strange
+    return events_of(dsn, "kee.events"), strange
 
 
-def _events(dsn: str, table: str) -> Counter[tuple[str, ...]]:
-    names = {name: postgres.identifier(name) for name in ("sentence_id", *FIELDS)}
-    query = postgres.sql(
-        f"SELECT {', '.join(f'{{{name}}}' for name in names)} FROM {{table}}"  # noqa: S608
-        " WHERE event_type IS NOT NULL",
-        table=postgres.identifier(table),
-        **names,
-    )
-    rows = postgres.fetch(dsn, query)
-    return Counter(tuple(map(str, row)) for row in rows)
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """The ways that are compared, one after another: hours differ more than minutes."""
+
+    ray: Ran
+    bare: Ran
+    like: Ran
+    usual: float  # sentences a second, 0 where it was not asked for
+    hit_rate: float  # of the skip classifier's memory, in the loop
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Sentences a second of each."""
+        rates = {"ray": self.ray.rate, "loop": self.bare.rate, "an actor like it": self.like.rate}
+        return {**rates, "usual": self.usual}
+
+
+def _rounds(
+    dsn: str, made: Release, filings: int | None, threads: int, slow: UnderTransformers | None
+) -> list[_Round]:
+    path, rounds = str(made.folder), list[_Round]()
+    here: list[Any] = []
+
+    def kept() -> Stage:
+        here.append(CascadeOf(path, threads)())
+        return here[-1]
+
+    for number in range(1, ROUNDS + 1):
+        ray = ran(dsn, made, CascadeOf(path, 1), filings, through_ray(threads))
+        bare = ran(dsn, made, kept, filings, loop)
+        # The loop is one process of as many threads: an actor like it tells what Ray costs.
+        like = ran(dsn, made, CascadeOf(path, threads), filings, through_ray(1, threads))
+        usual = _usual(dsn, slow, filings, threads) if slow else 0.0
+        hits = here.pop().steps[2].stage.recent.hit_rate
+        rounds.append(_Round(ray, bare, like, usual, hits))
+        rates = ", ".join(f"{name} {one:,.0f}" for name, one in rounds[-1].rates.items() if one)
+        print(f"round {number} of {ROUNDS}, sentences/s: {rates}", flush=True)
+    return rounds
+
+
+def _middle(rounds: list[_Round]) -> Ran:
+    """The run through Ray whose rate is the median."""
+    return sorted((one.ray for one in rounds), key=lambda one: one.rate)[len(rounds) // 2]
+
+
+def _median(ratios: Iterable[float]) -> float:
+    return round(statistics.median(ratios), 3)
 
 
 def _figures(
@@ -185,31 +151,12 @@ def _figures(
     truth: Counter[tuple[str, ...]],
     strange: set[str],
 ) -> dict[str, Any]:
-    path = str(made.folder)
-    here: list[Any] = []
-
-    def kept() -> Stage:
-        here.append(CascadeOf(path, threads)())
-        return here[-1]
-
     slow = None
     if students is not None:
-        slow = UnderTransformers(path, str((students / "extractor").absolute()), 1)
-    rounds: list[_Round] = []
-    for number in range(1, ROUNDS + 1):
-        one = _Round(
-            ray=ran(dsn, made, CascadeOf(path, 1), filings, _through_ray(threads)),
-            bare=ran(dsn, made, kept, filings, loop),
-            # The loop is one process of as many threads: an actor like it tells what Ray costs.
-            like=ran(dsn, made, CascadeOf(path, threads), filings, _through_ray(1, threads)),
-            usual=_usual(dsn, slow, filings, threads) if slow else 0.0,
-        )
-        rounds.append(one)
-        rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in one.rates.items() if rate)
-        print(f"round {number} of {ROUNDS}, sentences/s: {rates}", flush=True)
-    every = ran(dsn, made, NoCascade(path, threads), 2, loop)
-    ray = sorted((one.ray for one in rounds), key=lambda one: one.rate)[ROUNDS // 2]
-    bare = rounds[-1].bare
+        slow = UnderTransformers(str(made.folder), str((students / "extractor").absolute()), 1)
+    rounds = _rounds(dsn, made, filings, threads, slow)
+    every = ran(dsn, made, NoCascade(str(made.folder), threads), 2, loop)
+    ray, bare = _middle(rounds), rounds[-1].bare
     total = sum(ray.stages.values()) or 1.0
     figures: dict[str, Any] = {
         "sentences_per_second": round(ray.rate, 1),
@@ -224,7 +171,7 @@ def _figures(
             name: round(s * SENTENCES / max(1, ray.sentences), 3) for name, s in ray.stages.items()
         },
         "agreement": round(_f1(ray.events, truth, strange), 4),
-        "skip_cache_hit_rate": round(here[-1].steps[2].stage.recent.hit_rate, 3),
+        "skip_cache_hit_rate": round(rounds[-1].hit_rate, 3),
         "bare_events_differ": sum(
             ((ray.events - bare.events) + (bare.events - ray.events)).values()
         ),
@@ -232,56 +179,30 @@ def _figures(
         "events": sum(ray.events.values()),
     }
     if slow is not None:
-        under = ran(dsn, made, slow, filings, _through_ray(threads))
-        figures["vs_transformers_in_chunks"] = round(ray.rate / under.rate, 2)
-        figures["vs_transformers"] = _median(one.ray.rate / one.usual for one in rounds)
-        figures["vs_transformers_rounds"] = [round(one.ray.rate / one.usual, 2) for one in rounds]
-        figures["vs_transformers_extract_alone"] = round(
-            (under.stages["extract_s"] / under.sentences)
-            / (ray.stages["extract_s"] / ray.sentences),
-            2,
-        )
+        figures |= _against(rounds, ran(dsn, made, slow, filings, through_ray(threads)))
     return figures
 
 
-@dataclass(frozen=True, slots=True)
-class _Round:
-    """The ways that are compared, one after another: hours differ more than minutes."""
-
-    ray: "Ran"
-    bare: "Ran"
-    like: "Ran"
-    usual: float  # sentences a second, 0 where it was not asked for
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """Sentences a second of each."""
-        rates = {"ray": self.ray.rate, "loop": self.bare.rate, "an actor like it": self.like.rate}
-        return {**rates, "usual": self.usual}
+def _against(rounds: list[_Round], under: Ran) -> dict[str, Any]:
+    """The ratios to `generate`; `under` ran it in our chunks."""
+    ray = _middle(rounds)
+    alone = under.stages["extract_s"] / under.sentences
+    return {
+        "vs_transformers": _median(one.ray.rate / one.usual for one in rounds),
+        "vs_transformers_rounds": [round(one.ray.rate / one.usual, 2) for one in rounds],
+        "vs_transformers_in_chunks": round(ray.rate / under.rate, 2),
+        "vs_transformers_extract_alone": round(
+            alone / (ray.stages["extract_s"] / ray.sentences), 2
+        ),
+    }
 
 
-def _median(ratios: Iterable[float]) -> float:
-    return round(statistics.median(ratios), 3)
-
-
-def _usual(dsn: str, slow: UnderTransformers, filings: int, threads: int) -> float:
+def _usual(dsn: str, slow: UnderTransformers, filings: int | None, threads: int) -> float:
     """Sentences a second of the cascade in Ray Data's usual form."""
-    source, found = _source(dsn)
+    source, found = source_of(dsn)
     form = Usual(dsn, slow.release, slow.master, actors=threads)
-    seconds, share = timed(form.lines(source, _chunks(found[:filings])))
+    seconds, share = timed(form.lines(source, chunks_of(found[:filings])))
     return share * sum(size for _, size in found[:filings]) / seconds
-
-
-def _source(dsn: str) -> tuple[PostgresSentences, list[tuple[str, int]]]:
-    """The sentences, and every filing with its size."""
-    table: TableConfig = SourceConfig(dsn=dsn).sentences
-    source = PostgresSentences(dsn, table.table, table.columns)
-    return source, source.filings()
-
-
-def _chunks(found: list[tuple[str, int]]) -> list[list[str]]:
-    """The chunks that a backfill of these filings has by default."""
-    return list(chunked(found, chunk_size(found, ScaleConfig())))
 
 
 def _real(dsn: str, made: Release, corpus: Path, threads: int) -> dict[str, Any]:
@@ -294,16 +215,14 @@ def _real(dsn: str, made: Release, corpus: Path, threads: int) -> dict[str, Any]
         postgres.script(connection, DDL)
         table = rows.rename_columns([*names.values(), "sentence"])
         postgres.copy_in(connection, "kee.sentences", table)
-    path = str(made.folder)
-    ray = ran(dsn, made, CascadeOf(path, 1), None, _through_ray(threads))
-    bare = ran(dsn, made, CascadeOf(path, threads), None, loop)
-    like = ran(dsn, made, CascadeOf(path, threads), None, _through_ray(1, threads))
+    rounds = _rounds(dsn, made, None, threads, None)
+    ray = _middle(rounds)
     total = sum(ray.stages.values()) or 1.0
     return {
         "corpus_sentences": ray.every,
         "corpus_sentences_per_second": round(ray.rate, 1),
         "corpus_core_seconds_per_10000": round(threads * SENTENCES / ray.rate, 3),
-        "corpus_vs_bare_loop": round(like.rate / bare.rate, 3),
+        "corpus_vs_bare_loop": _median(one.like.rate / one.bare.rate for one in rounds),
         "corpus_shares": {name: round(s / total, 3) for name, s in ray.stages.items()},
         "corpus_events": sum(ray.events.values()),
     }
@@ -311,64 +230,6 @@ def _real(dsn: str, made: Release, corpus: Path, threads: int) -> dict[str, Any]
 
 def _whole(one: Ran) -> float:
     return one.every / one.whole_s
-
-
-Way = Callable[[Work, list[list[str]]], Iterable[dict[str, Any]]]
-
-
-def _through_ray(actors: int, threads: int = 1) -> Way:
-    def lines(work: Work, chunks: list[list[str]]) -> Iterable[dict[str, Any]]:
-        from raydistill.on_ray import flow
-
-        config = ScaleConfig(form=Form.laptop, actors=actors, threads=threads)
-        return flow.lines(flow.flow(work, chunks, flow.planned(work, chunks, config)))
-
-    return lines
-
-
-def ran(
-    dsn: str, made: Release, cascade: Callable[[], Stage], filings: int | None, way: Way
-) -> Ran:
-    """One way over the first filings, or all of them, into output tables of its own."""
-    with postgres.connect(dsn) as connection:
-        postgres.script(connection, "DROP SCHEMA IF EXISTS raydistill CASCADE")
-    parts = fingerprint.fingerprint(made, identity(SourceConfig(dsn=dsn)), abstain=0.0)
-    sink = PostgresSink(dsn, str(made.folder), made.name, "bench", fingerprint.short(parts))
-    sink.prepare()
-    sink.enter(parts)
-    source, found = _source(dsn)
-    chunks = _chunks(found[:filings])
-    work = Work(str(made.folder), source, sink, cascade)
-    began = time.time()
-    lines: list[dict[str, Any]] = []
-    times: list[float] = []
-    spent: list[float] = []
-    for line in way(work, chunks):
-        lines.append(line)
-        times.append(time.time())
-        spent.append(time.process_time())
-    found = _events(dsn, "raydistill.events")
-    later = _later(lines)
-    return Ran(
-        start_s=times[0] - began,
-        whole_s=times[-1] - began,
-        seconds=times[-1] - min(line["run_at"] for line in later),
-        sentences=sum(line["sentences"] for line in later),
-        every=sum(line["sentences"] for line in lines),
-        driver_s=(spent[-1] - spent[0]) / max(1, len(spent) - 1),
-        stages={name: float(sum(line.get(name, 0.0) for line in later)) for name in ALL_SECONDS},
-        events=found,
-    )
-
-
-def _later(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The chunks that were begun once every actor had had its first, which holds what is loaded,
-    compiled and touched for the first time."""
-    begun: dict[int, list[float]] = {}
-    for line in lines:
-        begun.setdefault(line["actor"], []).append(line["run_at"])
-    second = max((sorted(times)[1] for times in begun.values() if len(times) > 1), default=0.0)
-    return [line for line in lines if line["run_at"] >= second]
 
 
 def _f1(

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from raydistill import pgserver, postgres, release
-from raydistill.bench import backfill
+from raydistill.bench import backfill, ways
 from raydistill.bench.simulation import Costs, knee, of_linear, rate
-from raydistill.corpus.stages import CascadeOf, Work, loop
-from raydistill.scale import Form, ScaleConfig
+from raydistill.corpus.stages import CascadeOf, loop
 
 FILINGS, REAL_SENTENCES = 100_000_000, 200  # sentences of a filing, on average of real ones
 CHUNK = 100_000  # sentences: what a large run takes by itself
@@ -43,13 +42,13 @@ def _measured(dsn: str, made: release.Release, filings: int) -> tuple[dict[str, 
     """Rates of one and two actors of one thread, and what a chunk costs cores, server, driver."""
     cascade = CascadeOf(str(made.folder), 1)
     before = server_seconds(dsn)
-    bare = backfill.ran(dsn, made, cascade, filings, loop)
+    bare = ways.ran(dsn, made, cascade, filings, loop)
     after = server_seconds(dsn)
     spent = 0.0 if before is None or after is None else after - before
     server = spent * CHUNK / max(1, bare.every)
     rates, driver = dict[int, float](), 0.0
     for actors in (1, 2):
-        ran = backfill.ran(dsn, made, cascade, filings, _through(actors))
+        ran = ways.ran(dsn, made, cascade, filings, ways.through_ray(actors))
         rates[actors] = ran.rate
         driver = ran.driver_s
     per = CHUNK / max(1, bare.sentences)
@@ -71,16 +70,6 @@ def _measured(dsn: str, made: release.Release, filings: int) -> tuple[dict[str, 
         "driver_s_per_chunk": round(driver, 4),
     }
     return figures, costs
-
-
-def _through(actors: int) -> backfill.Way:
-    def lines(work: Work, chunks: list[list[str]]) -> Any:
-        from raydistill.on_ray import flow
-
-        config = ScaleConfig(form=Form.laptop, actors=actors, threads=1)
-        return flow.lines(flow.flow(work, chunks, flow.planned(work, chunks, config)))
-
-    return lines
 
 
 def _simulated(costs: Costs, most: int) -> dict[str, Any]:

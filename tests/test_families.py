@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from raydistill import engine, train
+from raydistill import engine, readers, train
 from raydistill.answer import Answer
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, POINTER, scratch
@@ -122,7 +122,7 @@ def test_a_pretrained_encoder_skips_as_its_master_does(tiny: Tiny, tmp_path: Pat
 
 @pytest.mark.parametrize("form", ["", "bert"])
 def test_a_pointer_student_answers_as_its_master_does(
-    tiny: Tiny, tmp_path: Path, form: str
+    tiny: Tiny, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = _base(tiny, tmp_path / "base", form) if form else ""
     shape = Shape(
@@ -140,7 +140,12 @@ def test_a_pointer_student_answers_as_its_master_does(
     made = stage.generator(encoded)
     assert [one.tokens for one in made] == Extractor(student).tokens(encoded)
     assert all(one.score < 0 for one in made)
-    assert [one.tokens for one in made] == [stage.generator([one])[0].tokens for one in encoded]
+    alone = [stage.generator([one])[0].tokens for one in encoded]
+    assert [one.tokens for one in made] == alone
+    monkeypatch.setattr(readers, "_TOGETHER", 5)  # chosen while others are still read
+    for least in (1, 10**6):  # in batches of one length, and of several
+        monkeypatch.setattr(engine, "LEAST", least)
+        assert [one.tokens for one in stage.generator(encoded)] == alone
     said = stage.answers(texts)
     assert all(isinstance(one.answer, Answer) for one in said if one.score is not None)
 

@@ -4,13 +4,9 @@ A learned tokenizer (tokenizer.py) splits a text into words before it looks at a
 word's tokens are the same wherever it stands, and sentences of filings are made of few words.
 """
 
-import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from tokenizers import Regex, pre_tokenizers, processors
-from tokenizers import Tokenizer as RawTokenizer
 
 WORDS = r" ?\p{L}+| ?(?:19|20)\d\d(?!\d)| ?\d| ?[^\s\p{L}\d]|\s+"
 # The same of ASCII text.
@@ -28,10 +24,10 @@ class Piece:
 
 
 class Pieces:
-    """The pieces of a tokenizer that splits by WORDS."""
+    """The pieces of a tokenizer that splits by WORDS; `ask` gives what it makes of a text."""
 
-    def __init__(self, raw: RawTokenizer) -> None:
-        self.raw = raw
+    def __init__(self, ask: Callable[[str], Piece]) -> None:
+        self.ask = ask
         self.known: dict[str, Piece] = {}
 
     def of(self, text: str) -> Piece | None:
@@ -49,45 +45,9 @@ class Pieces:
         return Piece(ids, spans)
 
     def _learned(self, word: str) -> Piece:
-        made = self.raw.encode(_BEFORE + word, add_special_tokens=False)
-        skip = len(_BEFORE)
-        spans = [(start - skip, end - skip) for start, end in made.offsets[1:]]
+        made, skip = self.ask(_BEFORE + word), len(_BEFORE)
+        spans = [(start - skip, end - skip) for start, end in made.spans[1:]]
         if len(self.known) >= _MOST:
             self.known.clear()
         piece = self.known[word] = Piece(made.ids[1:], spans)
         return piece
-
-
-def pieces(raw: RawTokenizer) -> Pieces | None:
-    """The pieces of a tokenizer; None of one that does more than split by WORDS, as pretrained ones
-    do."""
-    state = json.loads(raw.to_str())
-    own = {**state, "model": state["model"]["type"]}
-    wanted = {
-        "normalizer": None,
-        "truncation": None,
-        "padding": None,
-        "model": "BPE",
-        "pre_tokenizer": _state(splitting()),
-        "post_processor": _state(ending()),
-    }
-    return Pieces(raw) if all(own.get(name) == value for name, value in wanted.items()) else None
-
-
-def splitting() -> Any:
-    """What splits a text before its words become bytes."""
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
-def ending() -> Any:
-    """What takes the spaces before a word out of its token's characters."""
-    return processors.ByteLevel(trim_offsets=True)
-
-
-def _state(part: Any) -> Any:
-    return json.loads(part.__getstate__())

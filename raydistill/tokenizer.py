@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as RawTokenizer
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from raydistill.errors import SetupError
-from raydistill.pieces import Piece, Pieces, ending, pieces, splitting
+from raydistill.pieces import WORDS, Piece, Pieces
 from raydistill.target import Source
 
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
@@ -51,9 +51,9 @@ class Tokenizer:
     def learn(cls, texts: Iterable[str], added: Sequence[str], *, vocabulary: int) -> "Tokenizer":
         """A tokenizer of `vocabulary` pieces learned from `texts`, and `added` tokens on top."""
         raw = RawTokenizer(models.BPE(unk_token=UNK))
-        raw.pre_tokenizer = splitting()
+        raw.pre_tokenizer = _splitting()
         raw.decoder = decoders.ByteLevel()
-        raw.post_processor = ending()
+        raw.post_processor = _ending()
         trainer = trainers.BpeTrainer(
             vocab_size=vocabulary,
             special_tokens=[PAD, BOS, EOS, UNK],
@@ -139,8 +139,13 @@ class Tokenizer:
     def _pieces(self, texts: Sequence[str]) -> list[Piece | None]:
         """What can be put together of remembered words, None for the rest."""
         if not self.asked:
-            self.pieces, self.asked = pieces(self.raw), True
+            self.pieces = Pieces(self._piece) if _by_words(self.raw) else None
+            self.asked = True
         return [self.pieces.of(text) if self.pieces else None for text in texts]
+
+    def _piece(self, text: str) -> Piece:
+        made = self.raw.encode(text, add_special_tokens=False)
+        return Piece(made.ids, made.offsets)
 
     def spell(self, text: str) -> list[str]:
         """The text as token strings."""
@@ -149,3 +154,29 @@ class Tokenizer:
     def unspell(self, tokens: Sequence[str]) -> str:
         """The text of token strings; bytes that are no UTF-8 come back as U+FFFD."""
         return str(self.raw.decoder.decode(list(tokens))) if tokens else ""
+
+
+def _splitting() -> Any:
+    """What splits a text before its words become bytes."""
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+def _ending() -> Any:
+    """What takes the spaces before a word out of its token's characters."""
+    return processors.ByteLevel(trim_offsets=True)
+
+
+def _by_words(raw: RawTokenizer) -> bool:
+    """Whether it does nothing to a text but split it by WORDS; pretrained ones do more."""
+    state = json.loads(raw.to_str())
+    parts = {"pre_tokenizer": _splitting(), "post_processor": _ending()}
+    return (
+        state["model"]["type"] == "BPE"
+        and not any(state[name] for name in ("normalizer", "truncation", "padding"))
+        and all(state[name] == json.loads(one.__getstate__()) for name, one in parts.items())
+    )

@@ -39,16 +39,17 @@ def test_texts_of_both_kinds_keep_their_order():
 
 def test_words_are_remembered_and_forgotten_again(monkeypatch):
     monkeypatch.setattr(pieces, "_MOST", 5)
-    made = pieces.pieces(TOKENIZER.raw)
-    assert made is not None
-    whole = made.of(TEXT)
-    assert whole is not None
-    assert whole.ids == TOKENIZER.raw.encode(TEXT, add_special_tokens=False).ids
-    assert 0 < len(made.known) <= 5
+    fresh = Tokenizer(TOKENIZER.raw)
+    (found,) = fresh.encode([TEXT])
+    assert found.ids == TOKENIZER.raw.encode(TEXT, add_special_tokens=False).ids
+    assert fresh.pieces is not None
+    assert 0 < len(fresh.pieces.known) <= 5
 
 
 @pytest.mark.parametrize("split", [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel()])
 def test_a_tokenizer_that_splits_otherwise_has_no_pieces(split):
     raw = RawTokenizer(models.BPE(vocab={"a": 0}, merges=[]))
     raw.pre_tokenizer = split
-    assert pieces.pieces(raw) is None
+    other = Tokenizer(raw)
+    assert other.encode(["a a"])[0].ids == raw.encode("a a").ids
+    assert other.pieces is None

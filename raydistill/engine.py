@@ -267,7 +267,9 @@ class Encoder:
         return [
             batch
             for same in np.split(order, cuts)
-            for batch in runs(same, lengths, evened(int(lengths[same].sum()), 1, _READ_TOKENS))
+            for batch in runs(
+                same, lengths, evened(int(lengths[same].sum()), self.threads, _READ_TOKENS)
+            )
         ]
 
     def read(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 WORDS = r" ?\p{L}+| ?(?:19|20)\d\d(?!\d)| ?\d| ?[^\s\p{L}\d]|\s+"
 # The same of ASCII text.
 _ASCII = re.compile(r" ?[A-Za-z]+| ?(?:19|20)\d\d(?!\d)| ?\d| ?[^\sA-Za-z\d]|\s+", re.ASCII)
-_MOST = 100_000  # words that are remembered: some 30 MB
+_MOST, _LONGEST = 100_000, 24  # words that are remembered, and letters of them: some 50 MB
 _BEFORE = "."  # a word of its own before any other: the first one's spaces are told otherwise
 
 
@@ -47,7 +47,9 @@ class Pieces:
     def _learned(self, word: str) -> Piece:
         made, skip = self.ask(_BEFORE + word), len(_BEFORE)
         spans = [(start - skip, end - skip) for start, end in made.spans[1:]]
-        if len(self.known) >= _MOST:
-            self.known.clear()
-        piece = self.known[word] = Piece(made.ids[1:], spans)
+        piece = Piece(made.ids[1:], spans)
+        if len(word) <= _LONGEST:
+            if len(self.known) >= _MOST:
+                self.known.clear()
+            self.known[word] = piece
         return piece

@@ -25,8 +25,9 @@ _TIE = 0.02
 # Of a batch of one length the encoder gives each sentence what it gives it alone, to the last bit;
 # the products here may differ by 2e-5. So much nearer is near there: fifty times that.
 _ALIKE = 0.05
-# Rows of a pointer student that are chosen together: a batch has too few to be worth numpy's calls.
-_TOGETHER = 128
+# Tokens of a pointer student's rows that are chosen together (128 sentences or so): a batch has too
+# few to be worth numpy's calls; of long sentences all pairs of tokens are looked at.
+_TOGETHER = 4096
 
 
 class SkipScorer:
@@ -196,7 +197,8 @@ class _Gathered:
         """All that wait where they are enough, else none."""
         with self.lock:
             self.waiting.append(one)
-            return self._taken() if sum(len(w.rows) for w in self.waiting) >= _TOGETHER else []
+            tokens = sum(len(one.rows) * one.points.shape[-1] for one in self.waiting)
+            return self._taken() if tokens >= _TOGETHER else []
 
     def rest(self) -> list[_Read]:
         """All that still wait."""

@@ -17,6 +17,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """With `-n 2`: what starts a Ray stays together on one worker and begins first, since one Ray
     would find the other's cluster; of the others each file goes to whoever is free.
     """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
         name = "ray" if item.get_closest_marker("ray") else item.path.name
         item.add_marker(pytest.mark.xdist_group(name))

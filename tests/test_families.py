@@ -12,7 +12,7 @@ from raydistill import engine, readers, train
 from raydistill.answer import Answer
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, POINTER, scratch
-from raydistill.readers import SkipScorer
+from raydistill.readers import Pointers, SkipScorer
 from raydistill.slots import in_turn
 from raydistill.stages.extract import Extract
 from raydistill.student import folder as students
@@ -142,10 +142,14 @@ def test_a_pointer_student_answers_as_its_master_does(
     assert all(one.score < 0 for one in made)
     alone = [stage.generator([one])[0].tokens for one in encoded]
     assert [one.tokens for one in made] == alone
-    monkeypatch.setattr(readers, "_TOGETHER", 5)  # chosen while others are still read
+    engine.convert(student, tmp_path / "int8")
+    small = Pointers(tmp_path / "int8", threads=2, max_input=96)
+    small = small.asked(tiny.dataset.task.name, stage.target)
+    alone = [small([one])[0].tokens for one in encoded]
+    monkeypatch.setattr(readers, "_TOGETHER", 100)  # chosen while others are still read
     for least in (1, 10**6):  # in batches of one length, and of several
         monkeypatch.setattr(engine, "LEAST", least)
-        assert [one.tokens for one in stage.generator(encoded)] == alone
+        assert [one.tokens for one in small(encoded)] == alone
     said = stage.answers(texts)
     assert all(isinstance(one.answer, Answer) for one in said if one.score is not None)
 

@@ -44,6 +44,8 @@ def test_words_are_remembered_and_forgotten_again(monkeypatch):
     assert found.ids == TOKENIZER.raw.encode(TEXT, add_special_tokens=False).ids
     assert fresh.pieces is not None
     assert 0 < len(fresh.pieces.known) <= 5
+    fresh.encode(["x" * 5000])
+    assert "x" * 5000 not in fresh.pieces.known
 
 
 @pytest.mark.parametrize("split", [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel()])

@@ -19,7 +19,7 @@ CORES = (1, 2, 8, 32, 128, 512, 1000, 2000, 4000)
 
 
 def run(
-    folder: Path, opened: Path, *, threads: int = 2, filings: int = 128, most: int = 1_000_000
+    folder: Path, opened: Path, *, threads: int = 2, filings: int = 170, most: int = 1_000_000
 ) -> dict[str, Any]:
     """The figures, after printing them. Writes a Postgres server's folder under `folder`."""
     from raydistill.on_ray import cluster

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 LEAST = 256  # tokens, below which a batch is not cut: a call costs as much as some sentences
@@ -12,6 +13,12 @@ def evened(total: int, threads: int, most: int) -> int:
     """The budget of a batch, `most` at most, at which every thread has as many batches to do."""
     rounds = max(1, -(-total // (threads * most)))
     return min(most, max(LEAST, int(_SLACK * total / (threads * rounds))))
+
+
+def alike(lengths: NDArray[Any]) -> list[NDArray[Any]]:
+    """The rows of each length there is, the shortest first."""
+    order = np.argsort(lengths, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
 
 
 def runs(order: NDArray[Any], costs: NDArray[Any], budget: int) -> list[NDArray[Any]]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from raydistill.batching import LEAST, evened, runs
+from raydistill.batching import LEAST, alike, evened, runs
 from raydistill.errors import SetupError
 from raydistill.frame import DECODER, Frame, of_folder
 from raydistill.tokenizer import Encoded, Tokenizer
@@ -182,10 +182,8 @@ class Generator:
         """
         write = self._continued if self.frame.kind == DECODER else self._translated
         lengths = np.fromiter((len(one) for one in framed), np.int64, len(framed))
-        order = np.argsort(lengths, kind="stable")
-        cuts = np.flatnonzero(np.diff(lengths[order])) + 1
         waiting: list[tuple[int, Any]] = []
-        for same in np.split(order, cuts):
+        for same in alike(lengths):
             for rows in runs(same, lengths, max(1, _BATCH_TOKENS // beams)):
                 pending = write([framed[row] for row in rows], beams, asynchronous=True)
                 waiting += zip(rows.tolist(), pending, strict=True)
@@ -260,13 +258,16 @@ class Encoder:
         Those of one length where they fill batches: no row of them is padded.
         """
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        order = np.argsort(lengths, kind="stable")
-        cuts = np.flatnonzero(np.diff(lengths[order])) + 1
-        if int(lengths.sum()) < LEAST * (len(cuts) + 1):
-            return runs(order, lengths, evened(int(lengths.sum()), self.threads, _READ_TOKENS))
+        each = alike(lengths)
+        if int(lengths.sum()) < LEAST * len(each):
+            return runs(
+                np.concatenate(each),
+                lengths,
+                evened(int(lengths.sum()), self.threads, _READ_TOKENS),
+            )
         return [
             batch
-            for same in np.split(order, cuts)
+            for same in each
             for batch in runs(
                 same, lengths, evened(int(lengths[same].sum()), self.threads, _READ_TOKENS)
             )

@@ -8,6 +8,7 @@ nearly every span a teacher copies begins and ends with a token and can be point
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,6 @@ class Tokenizer:
         raw.encode_special_tokens = True
         raw.no_padding()
         raw.no_truncation()
-        self.pieces: Pieces | None = None
-        self.asked = False  # whether it has pieces is told when it is first needed
 
     @classmethod
     def learn(cls, texts: Iterable[str], added: Sequence[str], *, vocabulary: int) -> "Tokenizer":
@@ -138,10 +137,13 @@ class Tokenizer:
 
     def _pieces(self, texts: Sequence[str]) -> list[Piece | None]:
         """What can be put together of remembered words, None for the rest."""
-        if not self.asked:
-            self.pieces = Pieces(self._piece) if _by_words(self.raw) else None
-            self.asked = True
-        return [self.pieces.of(text) if self.pieces else None for text in texts]
+        pieces = self.pieces
+        return [pieces.of(text) if pieces else None for text in texts]
+
+    @cached_property
+    def pieces(self) -> Pieces | None:
+        """The words that it remembers; None where it does not split by words."""
+        return Pieces(self._piece) if _by_words(self.raw) else None
 
     def _piece(self, text: str) -> Piece:
         made = self.raw.encode(text, add_special_tokens=False)
